@@ -1,0 +1,100 @@
+"""Long pieces of work that can be followed.
+
+A *scan* runs some number of *strategies* for an owner. It is started once, seen alike from every
+worker, never "not found" while it lives, never 0/0 when it is done, resumed when a worker dies,
+and its results are there as long as promised. `connect` gives a `ScanRegistry`; ``oppscan.sync``
+has the same names for callers that block.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from oppscan.backends.base import StorageBackend
+from oppscan.backends.memory import MemoryBackend
+from oppscan.claim import ScanClaim
+from oppscan.errors import (
+    ClaimLost,
+    CorruptRecord,
+    DurabilityNotConfirmed,
+    InvalidInput,
+    OppscanError,
+    ScanAlreadyClaimed,
+    ScanCancelled,
+    ScanExpired,
+    ScanFailed,
+    ScanFinished,
+    ScanLost,
+    ScanNotFinished,
+    ScanNotFound,
+    StorageError,
+    StorageFull,
+    StorageMisconfigured,
+    StorageUnavailable,
+    TooManyScans,
+)
+from oppscan.inputs import Limits, request_key
+from oppscan.lookup import LookupStep
+from oppscan.model import (
+    Event,
+    LookupStepTrace,
+    LookupTrace,
+    OutcomeState,
+    Page,
+    Progress,
+    Reuse,
+    ScanResults,
+    ScanState,
+    ScanStatus,
+    StrategyOutcome,
+    Ticket,
+)
+from oppscan.registry import OwnerScans, ScanRegistry, connect
+from oppscan.ttl import TTLPolicy
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ClaimLost",
+    "CorruptRecord",
+    "DurabilityNotConfirmed",
+    "Event",
+    "InvalidInput",
+    "Limits",
+    "LookupStep",
+    "LookupStepTrace",
+    "LookupTrace",
+    "MemoryBackend",
+    "OppscanError",
+    "OutcomeState",
+    "OwnerScans",
+    "Page",
+    "Progress",
+    "Reuse",
+    "ScanAlreadyClaimed",
+    "ScanCancelled",
+    "ScanClaim",
+    "ScanExpired",
+    "ScanFailed",
+    "ScanFinished",
+    "ScanLost",
+    "ScanNotFinished",
+    "ScanNotFound",
+    "ScanRegistry",
+    "ScanResults",
+    "ScanState",
+    "ScanStatus",
+    "StorageBackend",
+    "StorageError",
+    "StorageFull",
+    "StorageMisconfigured",
+    "StorageUnavailable",
+    "StrategyOutcome",
+    "TTLPolicy",
+    "Ticket",
+    "TooManyScans",
+    "connect",
+    "request_key",
+]
+
+logging.getLogger("oppscan").addHandler(logging.NullHandler())

@@ -1,0 +1,282 @@
+"""The exact meaning of the requests in `oppscan.ops`, over any ordered store of rows.
+
+`interpret` is what the memory and the SQLite store run inside a transaction, and what every
+other store is compared with. It is pure: all it knows is the transaction it is handed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeVar, cast
+
+from oppscan.backends.rows import FOREVER, Space, Transaction, number_text, order_text
+from oppscan.ops import (
+    Append,
+    Applied,
+    Apply,
+    Change,
+    Enter,
+    Erase,
+    Free,
+    Guard,
+    HeadIs,
+    LengthIs,
+    Point,
+    Purge,
+    Purged,
+    PutHead,
+    Refused,
+    Request,
+    Resolve,
+    Resolved,
+    Room,
+    SelectDue,
+    Selected,
+    SelectOwned,
+    Sighting,
+)
+from oppscan.record import PARTS, settle
+
+R = TypeVar("R")
+
+
+def interpret(tx: Transaction, request: Request[R], namespace: str) -> R:
+    """Run one request within a transaction, and give its reply."""
+    handler = _REQUESTS[type(request)]
+    return cast("R", handler(Space(tx, namespace), request))
+
+
+# --- Reading ------------------------------------------------------------------------------------
+
+
+def _resolve(space: Space, request: Resolve) -> Resolved:
+    if request.scan_id is not None:
+        seen = space.sighting(request.tag, request.scan_id, request.parts, request.data_from)
+        index = seen.entry is not None or bool(
+            space.tx.scan(space.key("o", request.tag, ""), limit=1)
+        )
+        return Resolved(space.now, seen, index)
+    pointer = space.get(space.key("q", request.tag, request.name))
+    if pointer is not None:
+        seen = space.sighting(request.tag, cast("str", pointer[0]), request.parts)
+        if seen.head or seen.entry or seen.spec or seen.data:
+            return Resolved(space.now, seen, via="latest")
+    for scan_id, entry in space.entries(request.tag):
+        if not request.name or entry.name == request.name:
+            seen = space.sighting(request.tag, scan_id, request.parts)
+            return Resolved(space.now, seen, via="owner_index")
+    return Resolved(space.now, None, via="owner_index")
+
+
+def _select_owned(space: Space, request: SelectOwned) -> Selected:
+    found: list[Sighting] = []
+    order = 0
+    if request.live:
+        ids = [scan_id for scan_id, _ in space.live(request.tag)]
+        seen = (space.sighting(request.tag, scan_id, request.parts) for scan_id in ids)
+        return Selected(space.now, tuple(seen))
+    before = int(request.before) if request.before else None
+    for scan_id, entry in space.entries(request.tag, before):
+        if len(found) == request.limit:
+            return Selected(space.now, tuple(found), str(order))
+        found.append(space.sighting(request.tag, scan_id, request.parts))
+        order = entry.order
+    return Selected(space.now, tuple(found))
+
+
+def _select_due(space: Space, request: SelectDue) -> Selected:
+    prefix = space.key("d", "")
+    rows = space.tx.scan(prefix, request.beyond, limit=request.limit)
+    found: list[Sighting] = []
+    place = ""
+    for key, _ in rows:
+        place = key.removeprefix(prefix)
+        due, _, scan_id = place.partition("/")
+        if int(due) > space.now:
+            return Selected(space.now, tuple(found))
+        seen = space.sighting(scan_id.partition("-")[0], scan_id, frozenset({"spec"}))
+        if seen.head is not None:
+            found.append(seen)
+    return Selected(space.now, tuple(found), place + "!" if len(rows) == request.limit else None)
+
+
+def _purge(space: Space, request: Purge) -> Purged:
+    gone = 0
+    droppers: dict[str, Callable[[str], None]] = {
+        "h": lambda rest: space.drop_head(rest),
+        "p": lambda rest: space.drop_log(*rest.split("/")),
+        "i": lambda rest: space.drop_entry(*rest.split("/")),
+        "q": lambda rest: space.tx.delete(space.key("q", rest)),
+    }
+    prefix = space.namespace + "/"
+    keys = space.tx.overdue(prefix, request.limit)
+    for key in keys:
+        kind, _, rest = key.removeprefix(prefix).partition("/")
+        droppers[kind](rest)
+        gone += kind == "h"
+    return Purged(space.now, gone, more=len(keys) == request.limit)
+
+
+# --- Writing ------------------------------------------------------------------------------------
+
+
+def _apply(space: Space, request: Apply) -> Applied | Refused:
+    for guard in request.guards:
+        refused = _GUARDS[type(guard)](space, guard)
+        if refused is not None:
+            return refused
+    for change in request.changes:
+        _CHANGES[type(change)](space, change)
+    return Applied(space.now)
+
+
+def _head_is(space: Space, guard: HeadIs) -> Refused | None:
+    value = space.get(space.key("h", guard.scan_id))
+    if value is None:
+        holds = guard.version is None
+    else:
+        holds = value[0] == guard.version and cast("int", value[2]) > space.now
+    return None if holds else Refused(space.now, guard)
+
+
+def _free(space: Space, guard: Free) -> Refused | None:
+    pointer = space.get(space.key("q", guard.tag, guard.name))
+    if pointer is not None:
+        scan_id, live_until = cast("tuple[str, int]", pointer)
+        if live_until <= space.now or scan_id in guard.others:
+            return None
+        return Refused(space.now, guard, scan_id)
+    for scan_id, name in space.live(guard.tag):
+        if name == guard.name and scan_id not in guard.others:
+            return Refused(space.now, guard, scan_id)
+    return None
+
+
+def _room(space: Space, guard: Room) -> Refused | None:
+    return None if len(space.live(guard.tag)) < guard.limit else Refused(space.now, guard)
+
+
+def _length_is(space: Space, guard: LengthIs) -> Refused | None:
+    length = space.length(guard.scan_id, guard.part) or 0
+    return None if length == guard.length else Refused(space.now, guard)
+
+
+def _put_head(space: Space, change: PutHead) -> None:
+    space.drop_head(change.scan_id)
+    until = space.now + change.keep
+    due = -1
+    if change.due is not None:
+        due = settle(change.due, space.now)
+        space.tx.put(space.key("d", order_text(due), change.scan_id), (), FOREVER)
+    value = (change.version, space.now, space.now + change.life, due, change.body)
+    space.tx.put(space.key("h", change.scan_id), value, until)
+
+
+def _append(space: Space, change: Append) -> None:
+    if change.fresh:
+        space.drop_log(change.scan_id, change.part)
+    length = space.length(change.scan_id, change.part)
+    if length is None:
+        if not change.frames:
+            return
+        space.drop_log(change.scan_id, change.part)
+        length = 0
+    for number, frame in enumerate(change.frames, length):
+        key = space.key("f", change.scan_id, change.part, number_text(number))
+        space.tx.put(key, (space.now, frame), FOREVER)
+    header = space.key("p", change.scan_id, change.part)
+    space.tx.put(header, (length + len(change.frames),), space.now + change.keep)
+
+
+def _point(space: Space, change: Point) -> None:
+    key = space.key("q", change.tag, change.name)
+    until = space.now + change.keep
+    live_until = space.now + change.life if change.life else 0
+    row = space.tx.get(key)
+    if row is not None and row.until > space.now:
+        if row.value[0] != change.scan_id and change.mode != "take":
+            return
+        until = max(until, row.until)
+    elif change.mode == "renew":
+        return
+    space.tx.put(key, (change.scan_id, live_until), until)
+
+
+def _enter(space: Space, change: Enter) -> None:
+    prefix = space.key("o", change.tag, "")
+    key = space.key("i", change.tag, change.scan_id)
+    live_until = space.now + change.life if change.life else 0
+    known = space.get(key)
+    until = space.now + change.keep
+    if known is None:
+        space.drop_entry(change.tag, change.scan_id)
+        order = _place(space, prefix, change.order)
+        space.tx.put(prefix + order_text(order), (change.scan_id,), FOREVER)
+    else:
+        order = cast("int", known[0])
+    space.tx.put(key, (order, live_until, change.name, space.now, change.body), until)
+    live_row = space.key("l", change.tag, change.scan_id)
+    if live_until:
+        space.tx.put(live_row, (change.name, live_until), FOREVER)
+    else:
+        space.tx.delete(live_row)
+    if known is None:
+        _trim(space, change.tag, change.most)
+
+
+def _place(space: Space, prefix: str, wanted: int) -> int:
+    """Find the place of a new entry in its owner's index."""
+    if wanted < 0:
+        newest = space.tx.scan(prefix, reverse=True, limit=1)
+        return max(space.now, int(newest[0][0].removeprefix(prefix)) + 1) if newest else space.now
+    while space.tx.get(prefix + order_text(wanted)) is not None:
+        wanted += 1
+    return wanted
+
+
+def _trim(space: Space, tag: str, most: int) -> None:
+    """Drop the oldest entries that are not live, until at most ``most`` are left."""
+    rows = space.tx.scan(space.key("o", tag, ""))
+    surplus = len(rows) - most
+    for _, row in rows:
+        if surplus <= 0:
+            return
+        scan_id = cast("str", row.value[0])
+        entry = space.entry(tag, scan_id)
+        if entry is None or not entry.live:
+            space.drop_entry(tag, scan_id)
+            surplus -= 1
+
+
+def _erase(space: Space, change: Erase) -> None:
+    space.drop_head(change.scan_id)
+    space.drop_entry(change.tag, change.scan_id)
+    for part in PARTS:
+        space.drop_log(change.scan_id, part)
+    for name in change.names:
+        key = space.key("q", change.tag, name)
+        row = space.tx.get(key)
+        if row is not None and row.value[0] == change.scan_id:
+            space.tx.delete(key)
+
+
+_REQUESTS: Final[dict[type, Callable[..., object]]] = {
+    Resolve: _resolve,
+    Apply: _apply,
+    SelectOwned: _select_owned,
+    SelectDue: _select_due,
+    Purge: _purge,
+}
+_GUARDS: Final[dict[type[Guard], Callable[..., Refused | None]]] = {
+    HeadIs: _head_is,
+    Free: _free,
+    Room: _room,
+    LengthIs: _length_is,
+}
+_CHANGES: Final[dict[type[Change], Callable[..., None]]] = {
+    PutHead: _put_head,
+    Append: _append,
+    Point: _point,
+    Enter: _enter,
+    Erase: _erase,
+}

@@ -1,0 +1,179 @@
+"""How scans lie in an ordered store of rows, and how they are read from it.
+
+Rows, by key (all parts are hashed, hexadecimal or numbers, so no name can reach another's key):
+
+====================================  ===============================================  =========
+key                                   value                                            kept until
+====================================  ===============================================  =========
+``ns/h/scan``                         version, stamp, expires, due (-1: never), body   its own
+``ns/p/scan/part``                    number of frames                                 its own
+``ns/f/scan/part/number``             stamp, body                                      with ``p``
+``ns/i/tag/scan``                     order, live until, name, stamp, body             its own
+``ns/o/tag/order``                    scan                                             with ``i``
+``ns/l/tag/scan``                     name, live until                                 with ``i``
+``ns/q/tag/name``                     scan, live until                                 its own
+``ns/d/due/scan``                     (nothing)                                        with ``h``
+====================================  ===============================================  =========
+
+A row kept until t is gone at t, whether or not it was dropped yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple, Protocol, cast
+
+from oppscan.ops import IndexEntry, Sighting, StoredHead
+from oppscan.record import PARTS, Frames, Part, Stamped
+
+Value = tuple[int | str | bytes, ...]
+
+_STEP: Final = 64
+
+FOREVER: Final = 2**53
+"""The keeping time of rows that are dropped together with another row."""
+
+
+class Row(NamedTuple):
+    """What is stored under a key."""
+
+    value: Value
+    until: int
+
+
+class Transaction(Protocol):
+    """An isolated view of an ordered store of rows, at one instant."""
+
+    @property
+    def now(self) -> int:
+        """The store's clock in milliseconds; the same throughout."""
+        ...
+
+    def get(self, key: str) -> Row | None:
+        """Give the row under ``key``, or None."""
+        ...
+
+    def put(self, key: str, value: Value, until: int) -> None:
+        """Put a row, replacing the one before."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Drop the row under ``key``, if there is one."""
+        ...
+
+    def scan(
+        self, prefix: str, start: str = "", *, reverse: bool = False, limit: int | None = None
+    ) -> list[tuple[str, Row]]:
+        """Give the rows whose keys are ``prefix`` + s, in the order of s, up to ``limit``.
+
+        Forward: from s >= ``start``. Reverse: from the highest s, where ``start`` is given only
+        s < ``start``. ``prefix`` ends in a slash, and s holds none in all but ``ns/f``, ``ns/d``.
+        """
+        ...
+
+    def overdue(self, prefix: str, limit: int) -> list[str]:
+        """Give up to ``limit`` keys with this prefix that are kept no longer (until <= now)."""
+        ...
+
+
+class Space:
+    """One request's view of a store: the keys of its namespace, and the rows still kept."""
+
+    __slots__ = ("namespace", "now", "tx")
+
+    def __init__(self, tx: Transaction, namespace: str) -> None:
+        self.tx = tx
+        self.now = tx.now
+        self.namespace = namespace
+
+    def key(self, kind: str, *parts: str) -> str:
+        return "/".join((self.namespace, kind, *parts))
+
+    def get(self, key: str) -> Value | None:
+        row = self.tx.get(key)
+        return row.value if row is not None and row.until > self.now else None
+
+    def length(self, scan_id: str, part: Part) -> int | None:
+        value = self.get(self.key("p", scan_id, part))
+        return None if value is None else cast("int", value[0])
+
+    def entries(self, tag: str, before: int | None = None) -> Iterator[tuple[str, IndexEntry]]:
+        """Walk an owner's index, newest first, in steps."""
+        start = "" if before is None else order_text(before)
+        prefix = self.key("o", tag, "")
+        while rows := self.tx.scan(prefix, start, reverse=True, limit=_STEP):
+            for _, row in rows:
+                scan_id = cast("str", row.value[0])
+                entry = self.entry(tag, scan_id)
+                if entry is not None:
+                    yield scan_id, entry
+            if len(rows) < _STEP:
+                return
+            start = rows[-1][0][len(prefix) :]
+
+    def live(self, tag: str) -> list[tuple[str, str]]:
+        """Give scan and name of an owner's entries that are marked live, in no useful order."""
+        prefix = self.key("l", tag, "")
+        rows = self.tx.scan(prefix)
+        return [
+            (key.removeprefix(prefix), cast("str", row.value[0]))
+            for key, row in rows
+            if cast("int", row.value[1]) > self.now
+        ]
+
+    def entry(self, tag: str, scan_id: str) -> IndexEntry | None:
+        value = self.get(self.key("i", tag, scan_id))
+        if value is None:
+            return None
+        order, live_until, name, stamp, body = cast("tuple[int, int, str, int, bytes]", value)
+        return IndexEntry(order, live_until > self.now, name, stamp, body)
+
+    def sighting(self, tag: str, scan_id: str, parts: frozenset[Part], start: int = 0) -> Sighting:
+        value = self.get(self.key("h", scan_id))
+        head = None
+        if value is None:
+            parts, start = frozenset(PARTS), 0
+        else:
+            version, stamp, _, _, body = cast("tuple[str, int, int, int, bytes]", value)
+            head = StoredHead(version, stamp, body)
+        return Sighting(
+            scan_id,
+            head,
+            self.entry(tag, scan_id),
+            self.frames(scan_id, "spec") if "spec" in parts else None,
+            self.frames(scan_id, "events") if "events" in parts else None,
+            self.frames(scan_id, "data", start) if "data" in parts else None,
+        )
+
+    def frames(self, scan_id: str, part: Part, start: int = 0) -> Frames | None:
+        length = self.length(scan_id, part)
+        if length is None:
+            return None
+        rows = self.tx.scan(self.key("f", scan_id, part, ""), number_text(start))
+        return Frames(length, start, tuple(Stamped(*row.value) for _, row in rows))  # type: ignore[arg-type]
+
+    def drop_log(self, scan_id: str, part: str) -> None:
+        self.tx.delete(self.key("p", scan_id, part))
+        for key, _ in self.tx.scan(self.key("f", scan_id, part, "")):
+            self.tx.delete(key)
+
+    def drop_head(self, scan_id: str) -> None:
+        row = self.tx.get(self.key("h", scan_id))
+        if row is not None:
+            self.tx.delete(self.key("d", order_text(cast("int", row.value[3])), scan_id))
+            self.tx.delete(self.key("h", scan_id))
+
+    def drop_entry(self, tag: str, scan_id: str) -> None:
+        row = self.tx.get(self.key("i", tag, scan_id))
+        if row is not None:
+            self.tx.delete(self.key("o", tag, order_text(cast("int", row.value[0]))))
+            self.tx.delete(self.key("l", tag, scan_id))
+            self.tx.delete(self.key("i", tag, scan_id))
+
+
+def order_text(number: int) -> str:
+    return f"{number:016d}"
+
+
+def number_text(number: int) -> str:
+    return f"{number:08d}"

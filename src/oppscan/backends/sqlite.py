@@ -1,0 +1,265 @@
+"""`SQLiteBackend`: scans in one file, shared by the processes of one host.
+
+Laws (each was measured to lose or tear data when broken)
+- Every write runs in ``BEGIN IMMEDIATE``; a deferred one fails at once when two meet.
+- WAL, so that polls are never held up by a writer.
+- A connection never crosses a fork: the child opens its own, and leaves the parent's untouched.
+- Nobody else opens the file in this process: closing a second handle drops SQLite's locks.
+- Network file systems are refused: their locks do not hold.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from oppscan.backends.base import TransactionalBackend
+from oppscan.backends.mounts import network_file_system
+from oppscan.backends.rows import Row, Value
+from oppscan.clock import Clock, SystemClock, delay_blocking, elapsed
+from oppscan.errors import (
+    CorruptRecord,
+    StorageError,
+    StorageFull,
+    StorageMisconfigured,
+    StorageUnavailable,
+)
+
+SCHEMA_VERSION: Final = 1
+APPLICATION_ID: Final = 0x6F707073  # "opps": marks the file as ours
+
+_SCHEMA: Final = f"""
+CREATE TABLE IF NOT EXISTS rows (
+    key TEXT PRIMARY KEY, value BLOB NOT NULL, until INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS rows_until ON rows (until) WHERE until < {2**53};
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
+"""
+
+_WAL_RETRY: Final = 0.01
+
+_VALUE: Final = msgspec.msgpack.Decoder(tuple)
+
+# SQLite's primary result codes (https://sqlite.org/rescode.html) and what they mean to a caller.
+_FAULTS: Final[dict[int, type[StorageError]]] = {
+    sqlite3.SQLITE_BUSY: StorageUnavailable,
+    sqlite3.SQLITE_LOCKED: StorageUnavailable,
+    sqlite3.SQLITE_IOERR: StorageUnavailable,
+    sqlite3.SQLITE_PROTOCOL: StorageUnavailable,
+    sqlite3.SQLITE_FULL: StorageFull,
+    sqlite3.SQLITE_READONLY: StorageMisconfigured,
+    sqlite3.SQLITE_CANTOPEN: StorageMisconfigured,
+    sqlite3.SQLITE_PERM: StorageMisconfigured,
+    sqlite3.SQLITE_AUTH: StorageMisconfigured,
+    sqlite3.SQLITE_NOTADB: StorageMisconfigured,
+}
+
+
+class SQLiteBackend(TransactionalBackend):
+    """A store in one SQLite file, for any number of processes and threads of one host.
+
+    ``path``: the file; it is created with its parent folder when missing. ``clock``: the store's
+    time; by default the host's, which all its processes share.
+
+    Raises, on first use: `StorageMisconfigured` for a network file system, a file that is not
+    ours or of a newer schema, or missing rights; `StorageUnavailable` when the file stays
+    locked; `StorageFull` when the disk is full.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, clock: Clock | None = None) -> None:
+        super().__init__()
+        self.path = Path(path).absolute()
+        self.clock = clock or SystemClock()
+        self._connection: sqlite3.Connection | None = None
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._abandoned: list[sqlite3.Connection] = []
+
+    def __repr__(self) -> str:
+        """Name the store."""
+        return f"SQLiteBackend({str(self.path)!r})"
+
+    @contextmanager
+    def transaction(self, timeout: float, *, write: bool) -> Generator[_View]:
+        """Hold this process's only connection, inside a transaction."""
+        self._adopt_process()
+        deadline = elapsed() + timeout
+        if not self._lock.acquire(timeout=timeout):
+            msg = f"{self.path} was held by other threads for {timeout:g} s"
+            raise StorageUnavailable(msg)
+        try:
+            with self._faults():
+                connection = self._open(deadline)
+                left = max(1, round((deadline - elapsed()) * 1000))
+                connection.execute(f"PRAGMA busy_timeout = {left}")
+                connection.execute("BEGIN IMMEDIATE" if write else "BEGIN DEFERRED")
+                try:
+                    if not write:
+                        connection.execute("SELECT 1 FROM rows LIMIT 1")  # the snapshot is of now
+                    yield _View(connection, self.clock.now())
+                    connection.execute("COMMIT")
+                except BaseException:
+                    with suppress(sqlite3.Error):
+                        connection.execute("ROLLBACK")
+                    raise
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        """Close this process's connection; a later request opens it anew."""
+        super().close()
+        self._adopt_process()
+        with self._lock:
+            if self._connection is not None:
+                with suppress(sqlite3.Error):
+                    self._connection.close()
+                self._connection = None
+
+    def _adopt_process(self) -> None:
+        """In a forked child, start afresh: the parent's locks and connection are not ours."""
+        if self._process != os.getpid():
+            self._lock = threading.Lock()
+            self._threads = None
+            if self._connection is not None:
+                self._abandoned.append(self._connection)  # closing it would roll back the parent
+            self._connection = None
+            self._process = os.getpid()
+
+    def _open(self, deadline: float) -> sqlite3.Connection:
+        if self._connection is not None:
+            return self._connection
+        kind = network_file_system(self.path)
+        if kind is not None:
+            msg = f"{self.path} is on a network file system ({kind}), whose locks do not hold"
+            raise StorageMisconfigured(msg)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        left = max(0.001, deadline - elapsed())
+        connection = sqlite3.connect(
+            self.path, timeout=left, isolation_level=None, check_same_thread=False
+        )
+        try:
+            self._prepare(connection)
+            self._use_wal(connection, deadline)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Bring the file to our schema, or refuse it."""
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            (ours,) = connection.execute("PRAGMA application_id").fetchone()
+            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if tables and ours != APPLICATION_ID:
+                msg = f"{self.path} is another program's database; give oppscan a file of its own"
+                raise StorageMisconfigured(msg)
+            if version > SCHEMA_VERSION:
+                msg = (
+                    f"{self.path} has schema {version}, this oppscan knows up to "
+                    f"{SCHEMA_VERSION}; upgrade oppscan, or give it another file"
+                )
+                raise StorageMisconfigured(msg)
+            if version < SCHEMA_VERSION:
+                for statement in _SCHEMA.split(";"):
+                    connection.execute(statement)
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+
+    def _use_wal(self, connection: sqlite3.Connection, deadline: float) -> None:
+        """Switch to the write-ahead log; SQLite does not wait for its turn here, so we do."""
+        mode = None
+        while mode is None:
+            try:
+                (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or elapsed() >= deadline:
+                    raise
+                delay_blocking(_WAL_RETRY)
+        if mode != "wal":
+            msg = f"{self.path} cannot use a write-ahead log (journal mode is {mode})"
+            raise StorageMisconfigured(msg)
+        connection.execute("PRAGMA synchronous = NORMAL")
+
+    @contextmanager
+    def _faults(self) -> Generator[None]:
+        """Turn SQLite's errors into ours."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+            msg = f"{self.path}: {error}"
+            if code == sqlite3.SQLITE_CORRUPT:
+                raise CorruptRecord(msg) from error
+            raise _FAULTS.get(code, StorageUnavailable)(msg) from error
+        except OSError as error:
+            msg = f"{self.path}: {error}"
+            raise StorageMisconfigured(msg) from error
+
+
+class _View:
+    """The file inside one transaction, at one instant."""
+
+    __slots__ = ("connection", "now")
+
+    def __init__(self, connection: sqlite3.Connection, now: int) -> None:
+        self.connection = connection
+        self.now = now
+
+    def get(self, key: str) -> Row | None:
+        found = self.connection.execute(
+            "SELECT value, until FROM rows WHERE key = ?", (key,)
+        ).fetchone()
+        return None if found is None else Row(_unpack(found[0]), found[1])
+
+    def put(self, key: str, value: Value, until: int) -> None:
+        self.connection.execute(
+            "INSERT INTO rows VALUES (?, ?, ?) ON CONFLICT (key) "
+            "DO UPDATE SET value = excluded.value, until = excluded.until",
+            (key, msgspec.msgpack.encode(value), until),
+        )
+
+    def delete(self, key: str) -> None:
+        self.connection.execute("DELETE FROM rows WHERE key = ?", (key,))
+
+    def scan(
+        self, prefix: str, start: str = "", *, reverse: bool = False, limit: int | None = None
+    ) -> list[tuple[str, Row]]:
+        low, high = prefix + start, prefix + "\x7f"
+        if reverse and start:
+            low, high = prefix, prefix + start
+        elif reverse:
+            low = prefix
+        found = self.connection.execute(
+            "SELECT key, value, until FROM rows WHERE key >= ? AND key < ? "
+            f"ORDER BY key {'DESC' if reverse else 'ASC'} LIMIT ?",
+            (low, high, -1 if limit is None else limit),
+        )
+        return [(key, Row(_unpack(value), until)) for key, value, until in found]
+
+    def overdue(self, prefix: str, limit: int) -> list[str]:
+        found = self.connection.execute(
+            "SELECT key FROM rows WHERE until <= ? AND key >= ? AND key < ? LIMIT ?",
+            (self.now, prefix, prefix + "\x7f", limit),
+        )
+        return [key for (key,) in found]
+
+
+def _unpack(value: bytes) -> Value:
+    try:
+        return _VALUE.decode(value)
+    except msgspec.MsgspecError as error:
+        msg = "a stored row makes no sense; was the file changed by another program?"
+        raise CorruptRecord(msg) from error

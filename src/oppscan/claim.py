@@ -1,0 +1,252 @@
+"""`ScanClaim`: a scan held by this task, reported on, and let go. The async face.
+
+It decides nothing: `oppscan.holding` says what is written. This file sees to it that one commit
+is under way at a time, that reports made meanwhile share the next one, and that the lease is
+renewed while the block runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from oppscan import reports
+from oppscan.clock import Clock, IdSource
+from oppscan.driver import Stores, drive, logger
+from oppscan.errors import ClaimLost, OppscanError, StorageError
+from oppscan.flow import Flow
+from oppscan.holding import Heartbeat, Holding, Report
+from oppscan.inputs import Limits
+from oppscan.leaving import BEATS_PER_LEASE, farewell, fork_error, not_entered
+from oppscan.model import JSON, ScanStatus
+
+
+class ScanClaim:
+    """A claim on one scan; an async context manager, made by ``ScanRegistry.claim``.
+
+    Entering takes the scan (`ScanAlreadyClaimed`, `ScanFinished`, or what a read raises), and
+    renews its lease every quarter of it until the block is left. Leaving it normally finishes
+    the scan; by an exception, fails it; by cancellation, exit or a store that is down, releases
+    it, so that another worker can resume it at once.
+
+    Every write is in the store when its call returns: one round trip, shared by all that were
+    made while the one before was under way. Writing with a claim that ended raises `ClaimLost`.
+    """
+
+    def __init__(
+        self, entering: Flow[Holding], stores: Stores, clock: Clock, ids: IdSource, limits: Limits
+    ) -> None:
+        self._entering = entering
+        self._stores = stores
+        self._clock = clock
+        self._ids = ids
+        self._limits = limits
+        self._process = os.getpid()
+        self._held: Holding | None = None
+        self._queue: list[tuple[Report, asyncio.Future[None]]] = []
+        self._pump: asyncio.Task[None] | None = None
+        self._beats: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
+
+    # --- What is held ---------------------------------------------------------------------------
+
+    @property
+    def _holding(self) -> Holding:
+        if self._held is None:
+            raise not_entered()
+        return self._held
+
+    @property
+    def scan_id(self) -> str:
+        """The scan."""
+        return self._holding.scan.scan_id
+
+    @property
+    def owner(self) -> str:
+        """Whose scan it is."""
+        return self._holding.scan.head.owner
+
+    @property
+    def params(self) -> JSON:
+        """What the scan was started with."""
+        return self._holding.spec.params
+
+    @property
+    def metadata(self) -> JSON:
+        """What the host noted beside the params."""
+        return self._holding.spec.metadata
+
+    @property
+    def remaining(self) -> tuple[str, ...]:
+        """The strategies without an outcome, in declared order. O(strategies)."""
+        return self._holding.remaining
+
+    @property
+    def token(self) -> int:
+        """The fencing token: greater than that of every claim before."""
+        return self._holding.scan.head.token
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether cancellation was asked for, as of the latest write or heartbeat."""
+        return self._holding.scan.head.cancel_requested
+
+    @property
+    def status(self) -> ScanStatus:
+        """The scan as this claim knows it, without asking the store."""
+        return self._holding.status
+
+    async def interrupted(self) -> None:
+        """Wait until cancellation is asked for, or the claim has ended."""
+        await self._stop.wait()
+
+    # --- Reporting ------------------------------------------------------------------------------
+
+    async def strategy_started(self, name: str) -> None:
+        """Note that a strategy runs. `InvalidInput` for an unknown name or one with an outcome."""
+        await self._submit(reports.started(self._writable(), name))
+
+    async def strategy_finished(self, name: str, opportunities: Sequence[object]) -> None:
+        """Give a strategy its outcome: ``found`` with opportunities, ``empty`` without.
+
+        ``opportunities``: a list or tuple of JSON objects. `InvalidInput`, and nothing changes,
+        for what JSON cannot carry, what is over a limit, and a second outcome.
+        """
+        report = reports.finished(self._writable(), name, opportunities, self._limits)
+        await self._submit(report)
+
+    async def strategy_failed(
+        self,
+        name: str,
+        error: BaseException | str,
+        *,
+        opportunities: Sequence[object] = (),
+        timed_out: bool = False,
+    ) -> None:
+        """Give a strategy the outcome ``failed`` or ``timed_out``, with what it found before."""
+        report = reports.failed(
+            self._writable(), name, error, opportunities, self._limits, timed_out=timed_out
+        )
+        await self._submit(report)
+
+    async def strategy_skipped(self, name: str, reason: str) -> None:
+        """Give a strategy the outcome ``skipped``."""
+        await self._submit(reports.skipped(self._writable(), name, reason))
+
+    async def update(self, payload: Mapping[str, object], *, partial: bool = True) -> None:
+        """Post a whole result dictionary; ``partial=False`` also completes the scan."""
+        self._writable()
+        await self._submit(reports.posted(payload, self._limits, partial=partial))
+
+    async def heartbeat(self) -> None:
+        """Renew the lease now; this also happens by itself."""
+        self._writable()
+        await self._submit(Heartbeat())
+
+    async def complete(self, summary: Mapping[str, object] | None = None) -> None:
+        """Finish the scan by the rule of finishing, with an optional summary."""
+        self._writable()
+        await self._submit(reports.completed(summary, self._limits))
+
+    async def fail(self, error: BaseException | str) -> None:
+        """Finish the scan as failed."""
+        self._writable()
+        await self._submit(reports.gave_up(error))
+
+    async def release(self) -> None:
+        """Let the scan go: it can be resumed at once, and this attempt does not count."""
+        self._writable()
+        await self._submit(reports.LETTING)
+
+    # --- Entering and leaving -------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Take the scan."""
+        self._held = await drive(self._entering, self._stores)
+        self._note()
+        self._beats = asyncio.create_task(self._beat())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Finish, fail or release the scan, as the block was left."""
+        if self._beats is not None:
+            self._beats.cancel()
+        holding = self._holding
+        if holding.ended is not None or os.getpid() != self._process:
+            return
+        try:
+            await self._submit(farewell(error, holding))
+        except OppscanError as failed:
+            if error is None:
+                raise
+            logger.warning("leaving scan %s: %s", holding.scan.scan_id, failed)
+
+    # --- Committing -----------------------------------------------------------------------------
+
+    def _writable(self) -> Holding:
+        """Refuse to write with a claim that ended, or from a forked child."""
+        holding = self._holding
+        if os.getpid() != self._process:
+            raise fork_error(holding)
+        if holding.ended is not None:
+            raise holding.lost()
+        return holding
+
+    async def _submit(self, report: Report) -> None:
+        """Queue a report and wait for its verdict."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append((report, done))
+        if self._pump is None:
+            self._pump = asyncio.create_task(self._drain())
+        await done
+
+    async def _drain(self) -> None:
+        """Commit what is queued, batch by batch, until nothing is."""
+        try:
+            while self._queue:
+                batch, self._queue = self._queue, []
+                await self._commit(batch)
+        finally:
+            self._pump = None
+
+    async def _commit(self, batch: list[tuple[Report, asyncio.Future[None]]]) -> None:
+        written = [report for report, _ in batch]
+        try:
+            flow = self._holding.commit(written, self._ids.operation())
+            verdicts = await drive(flow, self._stores)
+        except asyncio.CancelledError:
+            for _, done in batch:
+                done.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001 - it belongs to those who wait for the verdict
+            verdicts = [error] * len(batch)
+        self._note()
+        for (_, done), verdict in zip(batch, verdicts, strict=True):
+            if not done.done():
+                done.set_result(None) if verdict is None else done.set_exception(verdict)
+
+    def _note(self) -> None:
+        """Wake those who wait for a reason to stop."""
+        holding = self._holding
+        if holding.ended is not None or holding.scan.head.cancel_requested:
+            self._stop.set()
+
+    async def _beat(self) -> None:
+        """Renew the lease while the block runs; a store that is down is tried again."""
+        pause = self._holding.scan.head.durations.lease / 1000 / BEATS_PER_LEASE
+        while self._holding.ended is None:
+            await self._clock.sleep(pause)
+            try:
+                await self._submit(Heartbeat())
+            except ClaimLost:
+                return
+            except StorageError as error:
+                logger.warning("heartbeat of scan %s: %s", self.scan_id, error)

@@ -1,0 +1,1 @@
+"""A demonstration scan: fourteen strategies over thirteen years of real daily prices."""

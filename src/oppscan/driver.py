@@ -1,0 +1,178 @@
+"""The two drivers of flows: one awaits, one blocks. They decide nothing.
+
+Laws
+- An operation ends within its timeout, with `StorageUnavailable` when a store does not answer.
+- A request whose reply was lost is repeated with the same ids, so it is applied once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from attrs import frozen
+
+from oppscan.backends.base import StorageBackend
+from oppscan.clock import delay, delay_blocking, elapsed
+from oppscan.errors import InvalidInput, OppscanError, StorageUnavailable
+from oppscan.flow import AskHost, Call, Flow, Tell, Wish, next_pause, share_of
+from oppscan.model import Event, ScanStatus
+
+T = TypeVar("T")
+Observer = Callable[[Event], None]
+
+logger: Final = logging.getLogger("oppscan")
+
+_LEVELS: Final = {"missed": logging.WARNING, "claim_lost": logging.WARNING}
+
+
+@frozen
+class Stores:
+    """The stores of one registry, the first one first, and whom to tell what happens."""
+
+    backends: tuple[StorageBackend, ...]
+    namespace: str
+    timeout: float
+    observers: tuple[Observer, ...] = ()
+
+    def tell(self, event: Event) -> None:
+        """Tell the log and the observers; an observer that raises is logged, no more."""
+        level = _LEVELS.get(event.kind, logging.DEBUG)
+        if logger.isEnabledFor(level):
+            shown = {"scan_id": event.scan_id, "owner": event.owner, "detail": event.detail}
+            logger.log(level, "%s scan=%s %s", event.kind, event.scan_id, event.detail, extra=shown)
+        for observer in self.observers:
+            try:
+                observer(event)
+            except Exception:
+                logger.exception("observer %r failed on %s", observer, event.kind)
+
+
+def _late(call: Call[Any], stores: Stores) -> StorageUnavailable:
+    backend = stores.backends[call.store]
+    return StorageUnavailable(f"{backend!r} gave no answer within {stores.timeout:g} s")
+
+
+class _Steps:
+    """A flow, stepped by answers and errors alike."""
+
+    def __init__(self, flow: Flow[T]) -> None:
+        self.flow = flow
+        self.answer: object = None
+        self.error: Exception | None = None
+
+    def next(self) -> Wish:
+        error, answer = self.error, self.answer
+        self.error = self.answer = None
+        return self.flow.throw(error) if error is not None else self.flow.send(answer)
+
+
+async def drive(flow: Flow[T], stores: Stores) -> T:
+    """Run a flow, awaiting its stores."""
+    deadline = elapsed() + stores.timeout
+    steps = _Steps(flow)
+    while True:
+        try:
+            wish = steps.next()
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        try:
+            if isinstance(wish, Call):
+                began = elapsed()
+                steps.answer = (await _call(wish, stores, deadline), elapsed() - began)
+            elif isinstance(wish, Tell):
+                stores.tell(wish.event)
+            else:
+                began = elapsed()
+                async with asyncio.timeout(max(0.0, deadline - began)):
+                    steps.answer = (await _ask_host(wish), elapsed() - began)
+        except Exception as error:  # noqa: BLE001 - the flow decides what it means
+            steps.error = error
+
+
+async def _call(call: Call[Any], stores: Stores, deadline: float) -> object:
+    backend = stores.backends[call.store]
+    tries = 0
+    while True:
+        tries += 1
+        left = deadline - elapsed()
+        if left <= 0:
+            raise _late(call, stores)
+        share = share_of(left, call, len(stores.backends))
+        try:
+            if backend.immediate:
+                return await backend.execute(call.request, stores.namespace, share)
+            async with asyncio.timeout(share):
+                return await backend.execute(call.request, stores.namespace, share)
+        except (StorageUnavailable, TimeoutError) as error:
+            pause = next_pause(call, tries, deadline - elapsed())
+            if pause is None:
+                raise _failure(error, call, stores) from error
+        if pause:
+            await delay(pause)
+
+
+async def _ask_host(wish: AskHost) -> ScanStatus | None:
+    found = wish.find(wish.scan_id, wish.owner)
+    return await found if inspect.isawaitable(found) else found
+
+
+def drive_blocking(flow: Flow[T], stores: Stores) -> T:
+    """Run a flow, blocking on its stores; no event loop, no other thread."""
+    deadline = elapsed() + stores.timeout
+    steps = _Steps(flow)
+    while True:
+        try:
+            wish = steps.next()
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        try:
+            if isinstance(wish, Call):
+                began = elapsed()
+                steps.answer = (_call_blocking(wish, stores, deadline), elapsed() - began)
+            elif isinstance(wish, Tell):
+                stores.tell(wish.event)
+            else:
+                began = elapsed()
+                steps.answer = (_ask_host_blocking(wish), elapsed() - began)
+        except Exception as error:  # noqa: BLE001 - the flow decides what it means
+            steps.error = error
+
+
+def _call_blocking(call: Call[Any], stores: Stores, deadline: float) -> object:
+    backend = stores.backends[call.store]
+    tries = 0
+    while True:
+        tries += 1
+        left = deadline - elapsed()
+        if left <= 0:
+            raise _late(call, stores)
+        share = share_of(left, call, len(stores.backends))
+        try:
+            return backend.execute_blocking(call.request, stores.namespace, share)
+        except StorageUnavailable as error:
+            pause = next_pause(call, tries, deadline - elapsed())
+            if pause is None:
+                raise
+            del error
+        if pause:
+            delay_blocking(pause)
+
+
+def _ask_host_blocking(wish: AskHost) -> ScanStatus | None:
+    found = wish.find(wish.scan_id, wish.owner)
+    if found is None or isinstance(found, ScanStatus):
+        return found
+    if inspect.iscoroutine(found):
+        found.close()
+    msg = "a blocking registry cannot await its host's lookup; give it a plain function"
+    raise InvalidInput(msg)
+
+
+def _failure(error: Exception, call: Call[Any], stores: Stores) -> OppscanError:
+    return error if isinstance(error, StorageUnavailable) else _late(call, stores)

@@ -1,0 +1,360 @@
+"""What the holder of a scan knows and may write: the claim's chain of commits, without I/O.
+
+Laws
+- At most one commit is under way; what is reported meanwhile leaves together in the next one,
+  and each report gets a verdict of its own.
+- Each commit carries an id of its own and replaces the head that this holder saw last. Where
+  that head changed meanwhile, its ``chain`` tells why: still our last commit (somebody asked to
+  cancel: rebuild, write again), this very commit (the reply was lost: done), or another's (the
+  claim is lost, for good).
+- A verdict is reached before anything is written; a refused report changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import assert_never
+
+from attrs import frozen
+from msgspec.structs import replace
+
+from oppscan import codec, lifecycle, ttl, writes
+from oppscan.errors import ClaimLost, InvalidInput
+from oppscan.flow import Flow, Tell, ask
+from oppscan.inputs import Limits
+from oppscan.lifecycle import Finish, Scan, beat, conclude, release
+from oppscan.model import Event, OutcomeState, ScanStatus
+from oppscan.ops import Applied, Apply, Resolve
+from oppscan.progress import read_payload
+from oppscan.record import (
+    NOW,
+    OUTCOME_CODE,
+    OUTCOME_STATES,
+    Chunk,
+    Head,
+    OutcomeEvent,
+    Spec,
+    settle_head,
+)
+from oppscan.views import has_outcome, status_of
+from oppscan.writes import Additions
+
+
+@frozen
+class Started:
+    """A strategy was started."""
+
+    index: int
+
+
+@frozen
+class Reported:
+    """A strategy has its outcome; ``body`` is its opportunities, packed."""
+
+    index: int
+    state: OutcomeState
+    found: int = 0
+    body: bytes = b""
+    error: str | None = None
+
+
+@frozen
+class Payload:
+    """The host posted a whole result dictionary; ``body`` is it, packed."""
+
+    payload: dict[str, object]
+    body: bytes
+    final: bool
+
+
+@frozen
+class Heartbeat:
+    """The holder is alive."""
+
+
+@frozen
+class Ending:
+    """The holder ends the scan: ``error`` None completes it, otherwise it failed."""
+
+    error: str | None = None
+    summary: bytes | None = None
+
+
+@frozen
+class Letting:
+    """The holder lets the scan go."""
+
+
+Report = Started | Reported | Payload | Heartbeat | Ending | Letting
+
+
+class _Draft:
+    """A commit in the making: what is accepted so far, laid over what the store has."""
+
+    def __init__(self, head: Head) -> None:
+        self.head = head
+        self.latest: dict[int, OutcomeEvent] = {}
+        self.events: list[OutcomeEvent] = []
+        self.data: list[bytes] = []
+        self.fresh = False
+        self.ending: Ending | None = None
+        self.finish: Finish | None = None
+        self.letting = False
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing may follow what was accepted."""
+        return self.ending is not None or self.letting
+
+    def add_event(self, head: Head, event: OutcomeEvent) -> None:
+        self.head = head
+        self.latest[event.index] = event
+        self.events.append(event)
+
+
+class Holding:
+    """A claim, as its driver holds it. Not thread-safe: the driver lets in one at a time."""
+
+    def __init__(
+        self,
+        scan: Scan,
+        spec: Spec,
+        outcomes: Sequence[OutcomeEvent | None],
+        store: int,
+        limits: Limits,
+    ) -> None:
+        self.scan = scan
+        self.spec = spec
+        self.outcomes = list(outcomes)
+        self.store = store
+        self.limits = limits
+        self.index = {name: number for number, name in enumerate(spec.strategies)}
+        self.ended: str | None = None  # why this claim may write no more
+
+    @property
+    def remaining(self) -> tuple[str, ...]:
+        """The strategies without an outcome, in declared order."""
+        pairs = zip(self.spec.strategies, self.outcomes, strict=True)
+        return tuple(name for name, event in pairs if not has_outcome(event))
+
+    @property
+    def status(self) -> ScanStatus:
+        """The scan as this claim saw it last."""
+        scan = self.scan
+        return status_of(scan.scan_id, scan.head, scan.now, self.spec, self.outcomes)
+
+    def place(self, name: object) -> int:
+        """Give the number of a strategy; `InvalidInput` for an unknown name."""
+        index = self.index.get(name) if isinstance(name, str) else None
+        if index is None:
+            msg = f"scan {self.scan.scan_id} has no strategy {name!r}"
+            raise InvalidInput(msg, scan_id=self.scan.scan_id)
+        return index
+
+    def lost(self) -> ClaimLost:
+        """Give the error for writing with a claim that has ended."""
+        scan_id = self.scan.scan_id
+        msg = f"the claim on scan {scan_id} may write no more: {self.ended}; nothing was written"
+        return ClaimLost(msg, scan_id=scan_id)
+
+    def commit(self, reports: Sequence[Report], operation: str) -> Flow[list[Exception | None]]:
+        """Write a batch of reports, and give the verdict on each.
+
+        Raises `ClaimLost` when nothing may be written any more, and what the store raises.
+        """
+        while True:
+            if self.ended is not None:
+                raise self.lost()
+            draft, verdicts = self._draft(reports, operation)
+            if draft is None:
+                return verdicts
+            apply, head = self._write(draft, operation)
+            reply = yield from ask(self.store, apply)
+            if isinstance(reply, Applied):
+                self._absorb(draft, head, operation, reply.now)
+            elif not (yield from self._was_applied(draft, head, operation)):
+                continue
+            yield from self._tell(draft)
+            return verdicts
+
+    # --- Drafting: pure -------------------------------------------------------------------------
+
+    def _draft(
+        self, reports: Sequence[Report], operation: str
+    ) -> tuple[_Draft | None, list[Exception | None]]:
+        """Judge each report and gather what the accepted ones write."""
+        draft = _Draft(beat(self.scan.head, operation))
+        verdicts: list[Exception | None] = []
+        for report in reports:
+            verdicts.append(None)
+            try:
+                self._add(draft, report)
+            except (InvalidInput, ClaimLost) as refused:
+                verdicts[-1] = refused
+        return (draft if None in verdicts else None), verdicts
+
+    def _add(self, draft: _Draft, report: Report) -> None:
+        """Accept a report into the draft, or raise before anything of the draft was changed."""
+        if draft.over:
+            msg = f"scan {self.scan.scan_id} was ended by an earlier call; nothing was written"
+            raise ClaimLost(msg, scan_id=self.scan.scan_id)
+        match report:
+            case Started():
+                self._add_start(draft, report)
+            case Reported():
+                self._add_outcome(draft, report)
+            case Payload():
+                self._add_payload(draft, report)
+            case Ending():
+                draft.ending = report
+            case Letting():
+                draft.letting = True
+            case Heartbeat():
+                pass
+            case _:
+                assert_never(report)
+
+    def _in_mode(self, head: Head, mode: str) -> Head:
+        if head.mode not in {"", mode}:
+            msg = (
+                f"scan {self.scan.scan_id} reports by {head.mode}: its first progress write fixed "
+                f"that, so it cannot report by {mode}"
+            )
+            raise InvalidInput(msg, scan_id=self.scan.scan_id)
+        return replace(head, mode=mode, revision=self.scan.head.revision + 1, progressed_at=NOW)
+
+    def _open(self, draft: _Draft, index: int) -> OutcomeEvent | None:
+        """Give the last event of a strategy; `InvalidInput` where that is its outcome."""
+        event = draft.latest.get(index) or self.outcomes[index]
+        if event is not None and has_outcome(event):
+            name, state = self.spec.strategies[index], OUTCOME_STATES[event.state]
+            msg = (
+                f"strategy {name!r} of scan {self.scan.scan_id} has its outcome already "
+                f"({state}), and an outcome is final"
+            )
+            raise InvalidInput(msg, scan_id=self.scan.scan_id)
+        return event
+
+    def _add_start(self, draft: _Draft, report: Started) -> None:
+        head = self._in_mode(draft.head, "outcomes")
+        self._open(draft, report.index)
+        running = OUTCOME_CODE[OutcomeState.RUNNING]
+        draft.add_event(head, OutcomeEvent(report.index, running, started_at=NOW))
+
+    def _add_outcome(self, draft: _Draft, report: Reported) -> None:
+        head = self._in_mode(draft.head, "outcomes")
+        before = self._open(draft, report.index)
+        size = head.size + len(report.body)
+        if size > self.limits.max_scan_bytes:
+            msg = (
+                f"the opportunities of scan {self.scan.scan_id} would take {size} bytes with those "
+                f"of {self.spec.strategies[report.index]!r}, over the limit of "
+                f"{self.limits.max_scan_bytes} (Limits.max_scan_bytes)"
+            )
+            raise InvalidInput(msg, scan_id=self.scan.scan_id)
+        event = OutcomeEvent(
+            report.index,
+            OUTCOME_CODE[report.state],
+            report.found,
+            started_at=None if before is None else before.started_at,
+            finished_at=NOW,
+            error=report.error,
+        )
+        head = replace(
+            head,
+            size=size,
+            productive=True,
+            counts=lifecycle.count(head.counts, (event,)),
+            opportunities=head.opportunities + report.found,
+        )
+        draft.add_event(head, event)
+        if report.found:
+            draft.data.append(codec.encode(Chunk("o", report.index, report.body)))
+
+    def _add_payload(self, draft: _Draft, report: Payload) -> None:
+        head = self._in_mode(draft.head, "payload")
+        posted = read_payload(report.payload, head, final=report.final)
+        found, size = posted.found, len(report.body)
+        draft.head = replace(head, posted=posted, productive=True, opportunities=found, size=size)
+        draft.data = [codec.encode(Chunk("p", -1, report.body))]
+        draft.fresh = True
+        if report.final:
+            draft.ending = Ending()
+
+    # --- Writing --------------------------------------------------------------------------------
+
+    def _write(self, draft: _Draft, operation: str) -> tuple[Apply, Head]:
+        """Give the write of a draft, and the head that it puts."""
+        most, seen = self.limits.max_remembered, self.scan.head
+        added = Additions(
+            tuple(codec.encode(event) for event in draft.events), tuple(draft.data), draft.fresh
+        )
+        head = replace(
+            draft.head,
+            events=seen.events + len(draft.events),
+            data=len(draft.data) + (0 if draft.fresh else seen.data),
+        )
+        if draft.ending is None:
+            head = release(head) if draft.letting else head
+            return writes.write(self.scan, head, operation, most, added), head
+        outcomes = list(self.outcomes)
+        for index, event in draft.latest.items():
+            outcomes[index] = event
+        draft.finish = conclude(head, outcomes, operation, error=draft.ending.error)
+        return writes.write_finish(
+            self.scan, draft.finish, self.spec, operation, most,
+            summary=draft.ending.summary, added=added,
+        )  # fmt: skip
+
+    def _absorb(self, draft: _Draft, head: Head, operation: str, now: int) -> None:
+        """Take over what the store has taken, with the instant at which it took it."""
+        settled = settle_head(head, now)
+        self.scan = Scan(self.scan.scan_id, operation, settled, now)
+        if draft.finish is not None:
+            self.ended = f"it is {settled.state}"
+            draft.latest.update((event.index, event) for event in draft.finish.events)
+        elif draft.letting:
+            self.ended = "it was released"
+        for index, event in draft.latest.items():
+            self.outcomes[index] = codec.settle_event(event, now)
+
+    def _was_applied(self, draft: _Draft, head: Head, operation: str) -> Flow[bool]:
+        """After a refusal, find out why: True when this very commit was applied before."""
+        scan_id = self.scan.scan_id
+        reply = yield from ask(self.store, Resolve(scan_id, self.scan.tag))
+        stored = reply.sighting.head if reply.sighting is not None else None
+        found = codec.decode_head(stored, scan_id)
+        if stored is None or found is None or reply.now >= ttl.expires_at(found):
+            self.ended = "its record is gone (forgotten, expired, or lost by the store)"
+            return False
+        mine = self.scan.head.chain
+        if stored.version == operation or (found.chain == operation and not draft.letting):
+            stamp = stored.stamp if stored.version == operation else found.heartbeat_at or reply.now
+            self._absorb(draft, head, operation, stamp)
+            self.scan = Scan(scan_id, stored.version, found, reply.now)
+        elif found.chain == mine and found.token == self.scan.head.token and found.live:
+            same = stored.version == self.scan.version
+            if same:  # our head stands, so a log is not as long as it must be
+                self.ended = "the store lost a part of the scan"
+                return False
+            self.scan = Scan(scan_id, stored.version, found, reply.now)
+            return False
+        else:
+            self.ended = "another worker took it over" if found.live else f"it is {found.state}"
+            return False
+        return True
+
+    def _tell(self, draft: _Draft) -> Flow[None]:
+        head = self.scan.head
+        for event in draft.events:
+            state = OUTCOME_STATES[event.state]
+            detail: dict[str, object] = {
+                "strategy": self.spec.strategies[event.index],
+                "state": state.value,
+                "found": event.found,
+            }
+            yield Tell(Event("strategy", self.scan.scan_id, head.owner, detail))
+        if draft.ending is not None:
+            yield Tell(Event("finished", self.scan.scan_id, head.owner, {"state": head.state}))
+        elif draft.letting:
+            yield Tell(Event("released", self.scan.scan_id, head.owner))

@@ -1,0 +1,44 @@
+"""How a block that holds a scan was left, and what that means for the scan. Pure.
+
+==========================================  ===============================================
+left by                                     the scan is
+==========================================  ===============================================
+its end                                     finished, by the rule of finishing
+an ``Exception``                            failed, with its text
+a cancelled task, Ctrl-C, an exit           released: resumable at once
+a store that is down or full                released, as far as that can still be written
+the same, but cancellation was asked for    finished: cancelled
+==========================================  ===============================================
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from oppscan.errors import ClaimLost, StorageFull, StorageUnavailable
+from oppscan.holding import Ending, Holding, Letting, Report
+from oppscan.inputs import describe_error
+
+BEATS_PER_LEASE: Final = 4
+"""Heartbeats in one lease: two may be late or lost before anybody else takes the scan over."""
+
+
+def farewell(error: BaseException | None, holding: Holding) -> Report:
+    """Give the last report of a block that was left by ``error``."""
+    if error is None:
+        return Ending()
+    if isinstance(error, Exception) and not isinstance(error, (StorageUnavailable, StorageFull)):
+        return Ending(describe_error(error, "error"))
+    return Ending() if holding.scan.head.cancel_requested else Letting()
+
+
+def fork_error(holding: Holding) -> ClaimLost:
+    """Give the error for using a parent's claim in a forked child."""
+    scan_id = holding.scan.scan_id
+    msg = f"the claim on scan {scan_id} belongs to the parent process and did not cross the fork"
+    return ClaimLost(msg, scan_id=scan_id)
+
+
+def not_entered() -> ClaimLost:
+    """Give the error for using a claim outside its block."""
+    return ClaimLost("this claim was not entered: use it as `with registry.claim(scan_id) as scan`")

@@ -1,0 +1,254 @@
+"""The operations of a registry that read, as flows.
+
+Each costs one round trip where the first store knows the scan. None of them changes anything
+but by healing, which never fails a read.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from attrs import frozen
+
+from oppscan import codec, lifecycle, ttl, writes
+from oppscan.clock import IdSource
+from oppscan.errors import (
+    OppscanError,
+    ScanCancelled,
+    ScanExpired,
+    ScanFailed,
+    ScanLost,
+    ScanNotFinished,
+    ScanNotFound,
+    StorageError,
+)
+from oppscan.flow import Flow, Tell, ask
+from oppscan.inputs import Limits, key_name, owner_tag
+from oppscan.lifecycle import Scan
+from oppscan.lookup import Answer, Found, Gone, Hosted, Query, Sources, look
+from oppscan.model import Event, LookupTrace, Page, ScanResults, ScanState, ScanStatus
+from oppscan.near import Near
+from oppscan.ops import LATEST, Applied, Resolve, SelectDue, Selected, SelectOwned, Sighting
+from oppscan.record import Head, Part, settle_head
+from oppscan.results import Cursor, assemble
+from oppscan.ttl import TTLPolicy
+from oppscan.views import fold, status_of
+
+ALL: Final[frozenset[Part]] = frozenset({"spec", "events"})
+BRIEF: Final[frozenset[Part]] = frozenset({"spec"})
+
+
+@frozen
+class Scope:
+    """What the operations of one registry share."""
+
+    sources: Sources
+    policy: TTLPolicy
+    limits: Limits
+    ids: IdSource
+    near: Near
+
+
+def find(scope: Scope, query: Query) -> Flow[Found | Hosted]:
+    """Look for a scan, or raise the error that says why there is none."""
+    answer = yield from look(query, scope.sources)
+    if not isinstance(answer.result, Gone):
+        return answer.result
+    yield from _miss(answer)
+    raise _absence(answer.result, answer.trace.scan_id)
+
+
+def _miss(answer: Answer) -> Flow[None]:
+    trace = answer.trace
+    yield Tell(Event("missed", trace.scan_id, trace.owner, trace.to_dict()))
+
+
+def _absence(gone: Gone, scan_id: str | None) -> OppscanError:
+    """Give the one error that fits; the four kinds of nothing are never mixed up."""
+    if gone.error is not None:
+        return gone.error
+    if gone.saw == "expired" and gone.status is not None:
+        return ScanExpired(gone.status)
+    if gone.saw == "lost":
+        shown = scan_id or ""
+        msg = f"scan {shown} was lost by the store before its time: {gone.detail}; start it again"
+        return ScanLost(msg, scan_id=shown)
+    return ScanNotFound.of(scan_id)
+
+
+def find_stored(scope: Scope, query: Query) -> Flow[Found]:
+    """Look for a scan that one of the stores holds; a host's own step cannot stand in for it."""
+    found = yield from find(scope, query)
+    if isinstance(found, Hosted):
+        raise ScanNotFound.of(query.scan_id)
+    return found
+
+
+def status(scope: Scope, scan_id: str, owner: str | None, *, outcomes: bool) -> Flow[ScanStatus]:
+    """Read one scan. One round trip, where the first store knows it."""
+    found = yield from find(scope, Query(scan_id, owner, ALL if outcomes else BRIEF))
+    if isinstance(found, Hosted):
+        return found.status
+    return (yield from extended_by_reading(scope, found)).status
+
+
+def extended_by_reading(scope: Scope, found: Found) -> Flow[Found]:
+    """Extend a finished scan because it is read, where the host wants that; best effort."""
+    until = ttl.read_extension(found.scan.head, found.scan.now)
+    head = None if until is None else lifecycle.extend(found.scan, until)
+    if head is None:
+        return found
+    operation = scope.ids.operation()
+    most = scope.limits.max_remembered
+    try:
+        reply = yield from ask(found.store, writes.write(found.scan, head, operation, most))
+    except StorageError:
+        return found
+    return rewritten(found, head, operation, reply.now) if isinstance(reply, Applied) else found
+
+
+def rewritten(found: Found, head: Head, operation: str, now: int) -> Found:
+    scan = Scan(found.scan.scan_id, operation, settle_head(head, now), now)
+    return Found(scan, found.spec, found.events, found.data, found.store)
+
+
+def latest(scope: Scope, owner: str, key: str | None) -> Flow[ScanStatus]:
+    """Read the newest started scan of an owner. One round trip."""
+    found = yield from find(scope, newest(owner, key))
+    return found.status
+
+
+def newest(owner: str, key: str | None) -> Query:
+    """Look for the newest started scan of an owner, of one key or of any."""
+    return Query(None, owner, ALL, LATEST if key is None else key_name(key))
+
+
+def explain(scope: Scope, query: Query) -> Flow[Answer]:
+    """Look for a scan and give the whole trace, whatever the answer."""
+    return (yield from look(query, scope.sources))
+
+
+def explained_without_asking(scan_id: str, owner: str | None) -> Flow[Answer]:
+    """Give the trace of an id that cannot be this owner's scan: no step is asked."""
+    return Answer(Gone("unknown"), LookupTrace(scan_id, owner, (), "unknown"))
+    yield
+
+
+_Refusal = type[ScanNotFinished | ScanFailed | ScanCancelled]
+_NO_RESULTS: Final[dict[ScanState, tuple[_Refusal, str]]] = {
+    ScanState.PENDING: (ScanNotFinished, "is not finished; wait for it, or read partial=True"),
+    ScanState.RUNNING: (ScanNotFinished, "is not finished; wait for it, or read partial=True"),
+    ScanState.FAILED: (ScanFailed, "failed; partial=True reads what it found"),
+    ScanState.CANCELLED: (ScanCancelled, "was cancelled; partial=True reads what it found"),
+}
+
+
+def results(
+    scope: Scope,
+    scan_id: str,
+    owner: str | None,
+    *,
+    partial: bool,
+    cursor: Cursor,
+    limit: int | None,
+) -> Flow[ScanResults]:
+    """Read what a scan found. One round trip; none of it moves twice for a finished scan."""
+    light = scope.near.knows(scan_id)
+    parts: frozenset[Part] = ALL if light else ALL | {"data"}
+    found = yield from find_stored(scope, Query(scan_id, owner, parts, data_from=cursor.frame))
+    head = found.scan.head
+    refusal = _NO_RESULTS.get(ScanState(head.state))
+    if refusal is not None and not partial:
+        kind, why = refusal
+        raise kind(why, found.status)
+    data = found.data
+    if light:
+        data = scope.near.results(scan_id, head.revision)
+        if data is None:
+            scope.near.forget(scan_id)
+            return (
+                yield from results(
+                    scope, scan_id, owner, partial=partial, cursor=cursor, limit=limit
+                )
+            )
+    elif data is not None and not head.live and data.first == 0 and data.length == head.data:
+        scope.near.keep_results(scan_id, head.revision, data)
+    given = assemble(found, data, cursor, limit)
+    yield from extended_by_reading(scope, found)
+    return given
+
+
+def has_active(scope: Scope, owner: str, key: str | None) -> Flow[bool]:
+    """Tell whether the owner has a live scan that somebody works on. One round trip."""
+    tag = owner_tag(owner)
+    for store in range(scope.sources.stores):
+        reply = yield from ask(store, SelectOwned(tag, 1, live=True))
+        for seen in reply.sightings:
+            head = codec.decode_head(seen.head, seen.scan_id)
+            if (
+                head is not None
+                and head.live
+                and head.owner == owner
+                and key in {None, head.key}
+                and reply.now < ttl.expires_at(head)
+                and not ttl.stalled(head, reply.now)
+            ):
+                return True
+    return False
+
+
+def history(
+    scope: Scope,
+    owner: str,
+    states: frozenset[ScanState] | None,
+    limit: int,
+    before: str,
+) -> Flow[Page[ScanStatus]]:
+    """List an owner's scans, newest first. One round trip where all states are wanted."""
+    del scope
+    found: list[ScanStatus] = []
+    more: str | None = before
+    while more is not None and len(found) < limit:
+        request = SelectOwned(owner_tag(owner), limit - len(found), more, parts=ALL)
+        reply: Selected = yield from ask(0, request)
+        listed = (_listed(seen, owner, reply.now) for seen in reply.sightings)
+        found += [s for s in listed if s is not None and (states is None or s.state in states)]
+        more = reply.more
+    return Page(tuple(found), more)
+
+
+def _listed(seen: Sighting, owner: str, now: int) -> ScanStatus | None:
+    """Give the status of a listed scan: from its record, or what the index remembers of it."""
+    head = codec.decode_head(seen.head, seen.scan_id)
+    if head is None and seen.entry is not None:
+        head = codec.read_head(seen.entry.body, seen.entry.stamp, seen.scan_id)
+    if head is None or head.owner != owner or now >= ttl.forgotten_at(head):
+        return None
+    spec = codec.decode_spec(seen.spec, seen.scan_id)
+    if spec is None or now >= ttl.expires_at(head):
+        return status_of(seen.scan_id, head, now)
+    events = fold(codec.decode_events(seen.events, seen.scan_id), head.total)
+    whole = len(spec.strategies) == head.total
+    return status_of(seen.scan_id, head, now, spec, events if whole else None)
+
+
+def stalled(scope: Scope, limit: int) -> Flow[list[ScanStatus]]:
+    """List scans that nobody works on, of all owners, longest stalled first."""
+    del scope
+    found: list[ScanStatus] = []
+    beyond: str | None = ""
+    while beyond is not None and len(found) < limit:
+        reply: Selected = yield from ask(0, SelectDue(limit - len(found), beyond))
+        for seen in reply.sightings:
+            head = codec.decode_head(seen.head, seen.scan_id)
+            if head is not None and reply.now < ttl.expires_at(head):
+                if ttl.stalled(head, reply.now):
+                    spec = codec.decode_spec(seen.spec, seen.scan_id)
+                    found.append(status_of(seen.scan_id, head, reply.now, spec))
+        beyond = reply.more
+    return found
+
+
+def ping() -> Flow[None]:
+    """Ask the first store for anything at all. One round trip."""
+    yield from ask(0, Resolve("0" * 16 + "-" + "0" * 32, "0" * 16))

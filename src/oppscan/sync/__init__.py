@@ -1,0 +1,92 @@
+"""The blocking face: the names of `oppscan`, for threads, forked workers and scripts.
+
+Both faces run the same flows over the same stores; a blocking poll needs no event loop and no
+other thread. Safe in threads and after ``fork``; a claim does not cross a fork.
+"""
+
+from __future__ import annotations
+
+from oppscan.backends.base import StorageBackend
+from oppscan.backends.memory import MemoryBackend
+from oppscan.errors import (
+    ClaimLost,
+    CorruptRecord,
+    DurabilityNotConfirmed,
+    InvalidInput,
+    OppscanError,
+    ScanAlreadyClaimed,
+    ScanCancelled,
+    ScanExpired,
+    ScanFailed,
+    ScanFinished,
+    ScanLost,
+    ScanNotFinished,
+    ScanNotFound,
+    StorageError,
+    StorageFull,
+    StorageMisconfigured,
+    StorageUnavailable,
+    TooManyScans,
+)
+from oppscan.inputs import Limits, request_key
+from oppscan.lookup import LookupStep
+from oppscan.model import (
+    Event,
+    LookupStepTrace,
+    LookupTrace,
+    OutcomeState,
+    Page,
+    Progress,
+    Reuse,
+    ScanResults,
+    ScanState,
+    ScanStatus,
+    StrategyOutcome,
+    Ticket,
+)
+from oppscan.sync.claim import ScanClaim
+from oppscan.sync.registry import OwnerScans, ScanRegistry, connect
+from oppscan.ttl import TTLPolicy
+
+__all__ = [
+    "ClaimLost",
+    "CorruptRecord",
+    "DurabilityNotConfirmed",
+    "Event",
+    "InvalidInput",
+    "Limits",
+    "LookupStep",
+    "LookupStepTrace",
+    "LookupTrace",
+    "MemoryBackend",
+    "OppscanError",
+    "OutcomeState",
+    "OwnerScans",
+    "Page",
+    "Progress",
+    "Reuse",
+    "ScanAlreadyClaimed",
+    "ScanCancelled",
+    "ScanClaim",
+    "ScanExpired",
+    "ScanFailed",
+    "ScanFinished",
+    "ScanLost",
+    "ScanNotFinished",
+    "ScanNotFound",
+    "ScanRegistry",
+    "ScanResults",
+    "ScanState",
+    "ScanStatus",
+    "StorageBackend",
+    "StorageError",
+    "StorageFull",
+    "StorageMisconfigured",
+    "StorageUnavailable",
+    "StrategyOutcome",
+    "TTLPolicy",
+    "Ticket",
+    "TooManyScans",
+    "connect",
+    "request_key",
+]

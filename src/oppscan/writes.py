@@ -1,0 +1,218 @@
+"""What each write touches: a head to be written, as the one `Apply` that writes it.
+
+Laws
+- A scan's head, its index entry and the pointers to it change in one atomic step (I1).
+- Every write renews all that belongs to the scan and all that leads to it, and heals what of it
+  is gone; what leads to a scan is kept longer than the scan (I3).
+- A head replaces the one that was seen, or nothing is written (I12).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import frozen
+from msgspec.structs import replace
+
+from oppscan import codec, ttl
+from oppscan.inputs import Limits, key_name
+from oppscan.lifecycle import Finish, Scan
+from oppscan.ops import (
+    LATEST,
+    Append,
+    Apply,
+    Change,
+    Enter,
+    Free,
+    Guard,
+    HeadIs,
+    LengthIs,
+    Point,
+    PutHead,
+    Room,
+    Sighting,
+)
+from oppscan.record import NO_FRAMES, NOW, Chunk, Envelope, Head, OutcomeEvent, Spec
+
+
+def start(
+    scan_id: str,
+    head: Head,
+    spec: Spec,
+    operation: str,
+    *,
+    others: tuple[str, ...] | None,
+    limits: Limits,
+) -> Apply:
+    """Write a new scan: one atomic step, so that it is found as soon as it exists (I1, I2).
+
+    ``others``: equal scans that were seen and need not be joined; None: the scan stands outside.
+    """
+    tag, name = scan_id.partition("-")[0], key_name(head.key)
+    guards: list[Guard] = [HeadIs(scan_id, None)]
+    if others is not None:
+        guards.append(Free(tag, name, others))
+    if limits.max_live_per_owner is not None:
+        guards.append(Room(tag, limits.max_live_per_owner))
+    life = head.durations.pending
+    keep = _lookup_keep(head, life)
+    body = codec.encode(head)
+    return Apply(
+        tuple(guards),
+        (
+            PutHead(scan_id, operation, body, life, life + head.durations.margin, head.due_at),
+            Append(scan_id, "spec", (codec.encode(spec),), life, fresh=True),
+            Point(tag, LATEST, scan_id, life, keep, "take"),
+            Point(tag, name, scan_id, life, keep, "take"),
+            Enter(
+                tag, scan_id, name, life, body, life + head.durations.margin, NOW,
+                limits.max_remembered,
+            ),
+        ),
+    )  # fmt: skip
+
+
+@frozen
+class Additions:
+    """What a write adds to the logs. ``fresh``: the data replaces what was there."""
+
+    events: tuple[bytes, ...] = ()
+    data: tuple[bytes, ...] = ()
+    fresh: bool = False
+
+
+NOTHING: Final = Additions()
+
+
+def write(scan: Scan, head: Head, operation: str, most: int, added: Additions = NOTHING) -> Apply:
+    """Replace the head of a scan, unless it changed since it was seen.
+
+    Renews all that belongs to the scan and all that leads to it, and heals what of it is gone.
+    """
+    scan_id, tag, name = scan.scan_id, scan.tag, key_name(head.key)
+    life = ttl.life_left(head, scan.now)
+    margin = head.durations.margin
+    live_for = life if head.live else 0
+    keep = _lookup_keep(head, life)
+    body = codec.encode(head)
+    guards: list[Guard] = [HeadIs(scan_id, scan.version)]
+    changes: list[Change] = [
+        PutHead(scan_id, operation, body, life, life + margin, head.due_at if head.live else None),
+        Append(scan_id, "spec", (), life),
+        Append(scan_id, "events", added.events, life),
+        Append(scan_id, "data", added.data, life, fresh=added.fresh),
+    ]
+    if added.events:
+        guards.append(LengthIs(scan_id, "events", scan.head.events))
+    if added.data and not added.fresh:
+        guards.append(LengthIs(scan_id, "data", scan.head.data))
+    heal = head.live and not head.cancel_requested
+    changes += [
+        Point(tag, LATEST, scan_id, live_for, keep, "renew"),
+        Point(tag, name, scan_id, live_for, keep, "heal" if heal else "renew"),
+        _enter(scan, head, life, most, body),
+    ]
+    return Apply(tuple(guards), tuple(changes))
+
+
+def write_finish(
+    scan: Scan,
+    finish: Finish,
+    spec: Spec,
+    operation: str,
+    most: int,
+    *,
+    summary: bytes | None = None,
+    added: Additions = NOTHING,
+) -> tuple[Apply, Head]:
+    """Write a terminal head, after ``added``, with the envelope that can rebuild its record."""
+    data = list(added.data)
+    if summary is not None:
+        data.append(codec.encode(Chunk("s", -1, summary)))
+    before = 0 if added.fresh else scan.head.data
+    head = replace(finish.head, data=before + len(data) + 1)
+    envelope = Envelope(
+        codec.encode(head),
+        codec.encode(spec),
+        tuple(codec.encode(event) for event in finish.outcomes if event is not None),
+    )
+    data.append(codec.encode(Chunk("e", -1, codec.encode(envelope))))
+    events = added.events + tuple(codec.encode(event) for event in finish.events)
+    logs = Additions(events, tuple(data), added.fresh)
+    return write(scan, head, operation, most, logs), head
+
+
+def _enter(scan: Scan, head: Head, life: int, most: int, body: bytes | None = None) -> Enter:
+    """Give the index entry of a scan; without ``body``, with the head itself."""
+    return Enter(
+        scan.tag,
+        scan.scan_id,
+        key_name(head.key),
+        life if head.live else 0,
+        body or codec.encode(head),
+        life + head.durations.margin,
+        head.created_at,
+        most,
+    )
+
+
+def _lookup_keep(head: Head, life: int) -> int:
+    """Give how long what leads to a scan is kept, from now: it dies last (I3)."""
+    rules = head.durations
+    return max(life, rules.pending, rules.running, rules.result) + rules.margin
+
+
+# --- Healing: best effort, guarded, never for what is live and lost ------------------------------
+
+
+def reenter(scan: Scan, most: int) -> Apply:
+    """Put a scan back into its owner's index, which was lost."""
+    head = scan.head
+    life = ttl.life_left(head, scan.now)
+    return Apply((HeadIs(scan.scan_id, scan.version),), (_enter(scan, head, life, most),))
+
+
+def rebuild(scan: Scan, spec: Spec, outcomes: Sequence[OutcomeEvent | None], most: int) -> Apply:
+    """Put back the record of a finished scan, from the envelope of its results."""
+    events = tuple(codec.encode(event) for event in outcomes if event is not None)
+    head = replace(scan.head, events=len(events))
+    return Apply(
+        (HeadIs(scan.scan_id, None),),
+        (
+            *_whole(scan, head, codec.encode(spec), events, most),
+            Append(scan.scan_id, "data", (), ttl.life_left(head, scan.now)),
+        ),
+    )
+
+
+def copy(scan: Scan, seen: Sighting, most: int) -> Apply:
+    """Copy a finished scan from another store, for as long as it still has to live."""
+    events = tuple(codec.encode(event) for event in codec.decode_events(seen.events, scan.scan_id))
+    spec = seen.spec.items[0].body if seen.spec else b""
+    data = tuple(
+        codec.settle_envelope(item, scan.scan_id) for item in (seen.data or NO_FRAMES).items
+    )
+    head = scan.head
+    life = ttl.life_left(head, scan.now)
+    return Apply(
+        (HeadIs(scan.scan_id, None),),
+        (
+            *_whole(scan, head, spec, events, most),
+            Append(scan.scan_id, "data", data, life, fresh=True),
+        ),
+    )
+
+
+def _whole(
+    scan: Scan, head: Head, spec: bytes, events: tuple[bytes, ...], most: int
+) -> tuple[Change, ...]:
+    life = ttl.life_left(head, scan.now)
+    version = scan.version or "rebuilt"
+    body = codec.encode(head)
+    return (
+        PutHead(scan.scan_id, version, body, life, life + head.durations.margin, None),
+        Append(scan.scan_id, "spec", (spec,), life, fresh=True),
+        Append(scan.scan_id, "events", events, life, fresh=True),
+        _enter(scan, head, life, most),
+    )
