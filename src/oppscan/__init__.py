@@ -50,6 +50,8 @@ from oppscan.model import (
     Ticket,
 )
 from oppscan.registry import OwnerScans, ScanRegistry, connect
+from oppscan.runner.asynchronous import StrategyRunner
+from oppscan.runner.strategies import ScanContext, Strategy, strategy
 from oppscan.ttl import TTLPolicy
 
 __version__ = "0.1.0"
@@ -74,6 +76,7 @@ __all__ = [
     "ScanAlreadyClaimed",
     "ScanCancelled",
     "ScanClaim",
+    "ScanContext",
     "ScanExpired",
     "ScanFailed",
     "ScanFinished",
@@ -89,12 +92,15 @@ __all__ = [
     "StorageFull",
     "StorageMisconfigured",
     "StorageUnavailable",
+    "Strategy",
     "StrategyOutcome",
+    "StrategyRunner",
     "TTLPolicy",
     "Ticket",
     "TooManyScans",
     "connect",
     "request_key",
+    "strategy",
 ]
 
 logging.getLogger("oppscan").addHandler(logging.NullHandler())

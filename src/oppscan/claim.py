@@ -24,6 +24,9 @@ from oppscan.leaving import BEATS_PER_LEASE, farewell, fork_error, not_entered
 from oppscan.model import JSON, ScanStatus
 
 
+_Queued = tuple[Report, asyncio.Future[None] | None]
+
+
 class ScanClaim:
     """A claim on one scan; an async context manager, made by ``ScanRegistry.claim``.
 
@@ -43,10 +46,10 @@ class ScanClaim:
         self._stores = stores
         self._clock = clock
         self._ids = ids
-        self._limits = limits
+        self.limits = limits
         self._process = os.getpid()
         self._held: Holding | None = None
-        self._queue: list[tuple[Report, asyncio.Future[None]]] = []
+        self._queue: list[_Queued] = []
         self._pump: asyncio.Task[None] | None = None
         self._beats: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
@@ -54,7 +57,8 @@ class ScanClaim:
     # --- What is held ---------------------------------------------------------------------------
 
     @property
-    def _holding(self) -> Holding:
+    def holding(self) -> Holding:
+        """What is held; for runners."""
         if self._held is None:
             raise not_entered()
         return self._held
@@ -62,42 +66,47 @@ class ScanClaim:
     @property
     def scan_id(self) -> str:
         """The scan."""
-        return self._holding.scan.scan_id
+        return self.holding.scan.scan_id
 
     @property
     def owner(self) -> str:
         """Whose scan it is."""
-        return self._holding.scan.head.owner
+        return self.holding.scan.head.owner
 
     @property
     def params(self) -> JSON:
         """What the scan was started with."""
-        return self._holding.spec.params
+        return self.holding.spec.params
 
     @property
     def metadata(self) -> JSON:
         """What the host noted beside the params."""
-        return self._holding.spec.metadata
+        return self.holding.spec.metadata
 
     @property
     def remaining(self) -> tuple[str, ...]:
         """The strategies without an outcome, in declared order. O(strategies)."""
-        return self._holding.remaining
+        return self.holding.remaining
 
     @property
     def token(self) -> int:
         """The fencing token: greater than that of every claim before."""
-        return self._holding.scan.head.token
+        return self.holding.scan.head.token
 
     @property
     def cancel_requested(self) -> bool:
         """Whether cancellation was asked for, as of the latest write or heartbeat."""
-        return self._holding.scan.head.cancel_requested
+        return self.holding.scan.head.cancel_requested
 
     @property
     def status(self) -> ScanStatus:
         """The scan as this claim knows it, without asking the store."""
-        return self._holding.status
+        return self.holding.status
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether cancellation was asked for, or the claim has ended."""
+        return self._stop.is_set()
 
     async def interrupted(self) -> None:
         """Wait until cancellation is asked for, or the claim has ended."""
@@ -107,7 +116,7 @@ class ScanClaim:
 
     async def strategy_started(self, name: str) -> None:
         """Note that a strategy runs. `InvalidInput` for an unknown name or one with an outcome."""
-        await self._submit(reports.started(self._writable(), name))
+        await self.submit(reports.started(self._writable(), name))
 
     async def strategy_finished(self, name: str, opportunities: Sequence[object]) -> None:
         """Give a strategy its outcome: ``found`` with opportunities, ``empty`` without.
@@ -115,8 +124,8 @@ class ScanClaim:
         ``opportunities``: a list or tuple of JSON objects. `InvalidInput`, and nothing changes,
         for what JSON cannot carry, what is over a limit, and a second outcome.
         """
-        report = reports.finished(self._writable(), name, opportunities, self._limits)
-        await self._submit(report)
+        report = reports.finished(self._writable(), name, opportunities, self.limits)
+        await self.submit(report)
 
     async def strategy_failed(
         self,
@@ -128,38 +137,38 @@ class ScanClaim:
     ) -> None:
         """Give a strategy the outcome ``failed`` or ``timed_out``, with what it found before."""
         report = reports.failed(
-            self._writable(), name, error, opportunities, self._limits, timed_out=timed_out
+            self._writable(), name, error, opportunities, self.limits, timed_out=timed_out
         )
-        await self._submit(report)
+        await self.submit(report)
 
     async def strategy_skipped(self, name: str, reason: str) -> None:
         """Give a strategy the outcome ``skipped``."""
-        await self._submit(reports.skipped(self._writable(), name, reason))
+        await self.submit(reports.skipped(self._writable(), name, reason))
 
     async def update(self, payload: Mapping[str, object], *, partial: bool = True) -> None:
         """Post a whole result dictionary; ``partial=False`` also completes the scan."""
         self._writable()
-        await self._submit(reports.posted(payload, self._limits, partial=partial))
+        await self.submit(reports.posted(payload, self.limits, partial=partial))
 
     async def heartbeat(self) -> None:
         """Renew the lease now; this also happens by itself."""
         self._writable()
-        await self._submit(Heartbeat())
+        await self.submit(Heartbeat())
 
     async def complete(self, summary: Mapping[str, object] | None = None) -> None:
         """Finish the scan by the rule of finishing, with an optional summary."""
         self._writable()
-        await self._submit(reports.completed(summary, self._limits))
+        await self.submit(reports.completed(summary, self.limits))
 
     async def fail(self, error: BaseException | str) -> None:
         """Finish the scan as failed."""
         self._writable()
-        await self._submit(reports.gave_up(error))
+        await self.submit(reports.gave_up(error))
 
     async def release(self) -> None:
         """Let the scan go: it can be resumed at once, and this attempt does not count."""
         self._writable()
-        await self._submit(reports.LETTING)
+        await self.submit(reports.LETTING)
 
     # --- Entering and leaving -------------------------------------------------------------------
 
@@ -179,11 +188,11 @@ class ScanClaim:
         """Finish, fail or release the scan, as the block was left."""
         if self._beats is not None:
             self._beats.cancel()
-        holding = self._holding
+        holding = self.holding
         if holding.ended is not None or os.getpid() != self._process:
             return
         try:
-            await self._submit(farewell(error, holding))
+            await self.submit(farewell(error, holding))
         except OppscanError as failed:
             if error is None:
                 raise
@@ -193,20 +202,28 @@ class ScanClaim:
 
     def _writable(self) -> Holding:
         """Refuse to write with a claim that ended, or from a forked child."""
-        holding = self._holding
+        holding = self.holding
         if os.getpid() != self._process:
             raise fork_error(holding)
         if holding.ended is not None:
             raise holding.lost()
         return holding
 
-    async def _submit(self, report: Report) -> None:
+    async def submit(self, report: Report) -> None:
         """Queue a report and wait for its verdict."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.append((report, done))
+        self._start_pump()
+        await done
+
+    def post(self, report: Report) -> None:
+        """Queue a report that goes out with the next commit, without waiting for a verdict."""
+        self._queue.append((report, None))
+        self._start_pump()
+
+    def _start_pump(self) -> None:
         if self._pump is None:
             self._pump = asyncio.create_task(self._drain())
-        await done
 
     async def _drain(self) -> None:
         """Commit what is queued, batch by batch, until nothing is."""
@@ -217,35 +234,36 @@ class ScanClaim:
         finally:
             self._pump = None
 
-    async def _commit(self, batch: list[tuple[Report, asyncio.Future[None]]]) -> None:
+    async def _commit(self, batch: list[_Queued]) -> None:
         written = [report for report, _ in batch]
         try:
-            flow = self._holding.commit(written, self._ids.operation())
+            flow = self.holding.commit(written, self._ids.operation())
             verdicts = await drive(flow, self._stores)
         except asyncio.CancelledError:
             for _, done in batch:
-                done.cancel()
+                if done is not None:
+                    done.cancel()
             raise
         except Exception as error:  # noqa: BLE001 - it belongs to those who wait for the verdict
             verdicts = [error] * len(batch)
         self._note()
         for (_, done), verdict in zip(batch, verdicts, strict=True):
-            if not done.done():
+            if done is not None and not done.done():
                 done.set_result(None) if verdict is None else done.set_exception(verdict)
 
     def _note(self) -> None:
         """Wake those who wait for a reason to stop."""
-        holding = self._holding
+        holding = self.holding
         if holding.ended is not None or holding.scan.head.cancel_requested:
             self._stop.set()
 
     async def _beat(self) -> None:
         """Renew the lease while the block runs; a store that is down is tried again."""
-        pause = self._holding.scan.head.durations.lease / 1000 / BEATS_PER_LEASE
-        while self._holding.ended is None:
+        pause = self.holding.scan.head.durations.lease / 1000 / BEATS_PER_LEASE
+        while self.holding.ended is None:
             await self._clock.sleep(pause)
             try:
-                await self._submit(Heartbeat())
+                await self.submit(Heartbeat())
             except ClaimLost:
                 return
             except StorageError as error:

@@ -5,8 +5,9 @@ Laws
   and each report gets a verdict of its own.
 - Each commit carries an id of its own and replaces the head that this holder saw last. Where
   that head changed meanwhile, its ``chain`` tells why: still our last commit (somebody asked to
-  cancel: rebuild, write again), this very commit (the reply was lost: done), or another's (the
+  cancel: rebuild, write again), one whose reply was lost (take it over), or another's (the
   claim is lost, for good).
+- A report that is made again because its first try had no answer is not written twice.
 - A verdict is reached before anything is written; a refused report changes nothing.
 """
 
@@ -56,6 +57,7 @@ class Reported:
     found: int = 0
     body: bytes = b""
     error: str | None = None
+    scores: tuple[float, ...] = ()
 
 
 @frozen
@@ -130,6 +132,8 @@ class Holding:
         self.limits = limits
         self.index = {name: number for number, name in enumerate(spec.strategies)}
         self.ended: str | None = None  # why this claim may write no more
+        self._unsure: dict[str, tuple[_Draft, Head, Sequence[Report]]] = {}
+        self._settled: list[Report] = []
 
     @property
     def remaining(self) -> tuple[str, ...]:
@@ -164,17 +168,21 @@ class Holding:
         """
         while True:
             if self.ended is not None:
+                if self._settled and all(report in self._settled for report in reports):
+                    return [None] * len(reports)
                 raise self.lost()
             draft, verdicts = self._draft(reports, operation)
             if draft is None:
                 return verdicts
             apply, head = self._write(draft, operation)
+            self._unsure[operation] = (draft, head, reports)
             reply = yield from ask(self.store, apply)
             if isinstance(reply, Applied):
                 self._absorb(draft, head, operation, reply.now)
-            elif not (yield from self._was_applied(draft, head, operation)):
+            elif (yield from self._applied_before()) != operation:
                 continue
             yield from self._tell(draft)
+            self._settled.clear()
             return verdicts
 
     # --- Drafting: pure -------------------------------------------------------------------------
@@ -185,13 +193,17 @@ class Holding:
         """Judge each report and gather what the accepted ones write."""
         draft = _Draft(beat(self.scan.head, operation))
         verdicts: list[Exception | None] = []
+        accepted = False
         for report in reports:
             verdicts.append(None)
+            if report in self._settled:
+                continue  # an earlier try of this very report was applied, its reply lost
             try:
                 self._add(draft, report)
+                accepted = True
             except (InvalidInput, ClaimLost) as refused:
                 verdicts[-1] = refused
-        return (draft if None in verdicts else None), verdicts
+        return (draft if accepted else None), verdicts
 
     def _add(self, draft: _Draft, report: Report) -> None:
         """Accept a report into the draft, or raise before anything of the draft was changed."""
@@ -269,7 +281,7 @@ class Holding:
         )
         draft.add_event(head, event)
         if report.found:
-            draft.data.append(codec.encode(Chunk("o", report.index, report.body)))
+            draft.data.append(codec.encode(Chunk("o", report.index, report.body, report.scores)))
 
     def _add_payload(self, draft: _Draft, report: Payload) -> None:
         head = self._in_mode(draft.head, "payload")
@@ -309,6 +321,7 @@ class Holding:
     def _absorb(self, draft: _Draft, head: Head, operation: str, now: int) -> None:
         """Take over what the store has taken, with the instant at which it took it."""
         settled = settle_head(head, now)
+        self._unsure.clear()
         self.scan = Scan(self.scan.scan_id, operation, settled, now)
         if draft.finish is not None:
             self.ended = f"it is {settled.state}"
@@ -318,31 +331,37 @@ class Holding:
         for index, event in draft.latest.items():
             self.outcomes[index] = codec.settle_event(event, now)
 
-    def _was_applied(self, draft: _Draft, head: Head, operation: str) -> Flow[bool]:
-        """After a refusal, find out why: True when this very commit was applied before."""
+    def _applied_before(self) -> Flow[str | None]:
+        """After a refusal, find out why; give the commit of ours that turns out to stand.
+
+        A commit whose reply was lost, this one or an earlier one, is recognised by its id and
+        taken over. None: there is none, and `ended` or the scan as seen now says what to do.
+        """
         scan_id = self.scan.scan_id
         reply = yield from ask(self.store, Resolve(scan_id, self.scan.tag))
         stored = reply.sighting.head if reply.sighting is not None else None
         found = codec.decode_head(stored, scan_id)
         if stored is None or found is None or reply.now >= ttl.expires_at(found):
             self.ended = "its record is gone (forgotten, expired, or lost by the store)"
-            return False
-        mine = self.scan.head.chain
-        if stored.version == operation or (found.chain == operation and not draft.letting):
-            stamp = stored.stamp if stored.version == operation else found.heartbeat_at or reply.now
-            self._absorb(draft, head, operation, stamp)
-            self.scan = Scan(scan_id, stored.version, found, reply.now)
-        elif found.chain == mine and found.token == self.scan.head.token and found.live:
-            same = stored.version == self.scan.version
-            if same:  # our head stands, so a log is not as long as it must be
-                self.ended = "the store lost a part of the scan"
-                return False
-            self.scan = Scan(scan_id, stored.version, found, reply.now)
-            return False
-        else:
+            return None
+        for operation in (stored.version, found.chain):
+            if operation in self._unsure:
+                draft, head, reports = self._unsure[operation]
+                stamp = stored.stamp
+                if stored.version != operation:  # somebody wrote after us, and kept our times
+                    stamp = found.finished_at or found.heartbeat_at or stamp
+                self._settled += reports
+                self._absorb(draft, head, operation, stamp)
+                self.scan = Scan(scan_id, stored.version, found, reply.now)
+                return operation
+        seen = self.scan
+        if found.chain != seen.head.chain or found.token != seen.head.token or not found.live:
             self.ended = "another worker took it over" if found.live else f"it is {found.state}"
-            return False
-        return True
+        elif stored.version == seen.version:  # our head stands: a log is not as long as it must be
+            self.ended = "the store lost a part of the scan"
+        else:
+            self.scan = Scan(scan_id, stored.version, found, reply.now)
+        return None
 
     def _tell(self, draft: _Draft) -> Flow[None]:
         head = self.scan.head

@@ -169,6 +169,7 @@ class Chunk(msgspec.Struct, array_like=True, frozen=True):
     kind: str  # a key of CHUNK_KINDS
     index: int  # the strategy, or -1
     body: bytes
+    scores: tuple[float, ...] = ()  # of its opportunities, where the runner ranks
 
 
 CHUNK_KINDS: Final = {

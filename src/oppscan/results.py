@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import repeat
+from math import inf
 from typing import Final
 
 from attrs import frozen
@@ -22,19 +24,23 @@ from oppscan.lookup import Found
 from oppscan.model import JSON, ScanResults
 from oppscan.record import NO_FRAMES, Chunk, Frames, Head
 
-_CURSOR: Final = re.compile(r"(\d{1,9})\.(\d{1,9})")
+_CURSOR: Final = re.compile(r"(r|\d{1,9})\.(\d{1,9})")
 
 
 @frozen
 class Cursor:
-    """A place in a data log: frame number, and opportunities of that frame already given."""
+    """A place in a data log: frame number, and opportunities of that frame already given.
+
+    In results that are ranked: how many of the best were given.
+    """
 
     frame: int = 0
     given: int = 0
+    ranked: bool = False
 
     def __str__(self) -> str:
         """Give the form that users pass around."""
-        return f"{self.frame}.{self.given}"
+        return f"{'r' if self.ranked else self.frame}.{self.given}"
 
 
 def read_cursor(after: object) -> Cursor:
@@ -45,17 +51,14 @@ def read_cursor(after: object) -> Cursor:
     if match is None:
         msg = f"after must be the cursor of earlier results, not {after!r}"
         raise InvalidInput(msg)
+    if match[1] == "r":
+        return Cursor(0, int(match[2]), ranked=True)
     return Cursor(int(match[1]), int(match[2]))
 
 
 def read_limit(limit: object) -> int | None:
     """Read the ``limit=`` of a caller."""
     return None if limit is None else check_count(limit, "limit")
-
-
-def first_frame(cursor: Cursor) -> int:
-    """Give the first frame to read for a cursor; a posted payload is one frame, always read."""
-    return cursor.frame
 
 
 def assemble(found: Found, frames: Frames | None, cursor: Cursor, limit: int | None) -> ScanResults:
@@ -67,6 +70,8 @@ def assemble(found: Found, frames: Frames | None, cursor: Cursor, limit: int | N
     chunks = codec.decode_chunks(frames, scan_id)
     if head.mode == "payload":
         return _posted(found, chunks, cursor, limit)
+    if _wants_ranking(head, chunks, cursor):
+        return _ranked(found, chunks, cursor, limit)
     items: list[JSON] = []
     names = found.spec.strategies
     grouped: dict[int, list[JSON]] = {}
@@ -83,10 +88,44 @@ def assemble(found: Found, frames: Frames | None, cursor: Cursor, limit: int | N
             place = Cursor(number, taken)
             break
         place = Cursor(number + 1)
-    by_strategy = {
-        name: tuple(grouped[index]) for index, name in enumerate(names) if index in grouped
-    }
-    return _results(found, items, by_strategy, _summary(chunks, scan_id), place)
+    return _results(found, items, _named(names, grouped), _summary(chunks, scan_id), place)
+
+
+def _named(names: Sequence[str], grouped: dict[int, list[JSON]]) -> dict[str, tuple[JSON, ...]]:
+    return {name: tuple(grouped[index]) for index, name in enumerate(names) if index in grouped}
+
+
+def _wants_ranking(head: Head, chunks: Sequence[Chunk], cursor: Cursor) -> bool:
+    """Tell whether to give the best first: the scan is finished and ranked, and read from the top.
+
+    A reader who followed the scan while it ran goes on in the order of arrival.
+    """
+    if cursor.ranked:
+        return True
+    return cursor == Cursor() and not head.live and any(chunk.scores for chunk in chunks)
+
+
+def _ranked(
+    found: Found, chunks: Sequence[Chunk], cursor: Cursor, limit: int | None
+) -> ScanResults:
+    """Give the best opportunities behind the cursor; equal ones in order of arrival."""
+    scan_id = found.scan.scan_id
+    scored: list[tuple[float, int, JSON]] = []
+    for chunk in chunks:
+        if chunk.kind == "o":
+            objects = codec.decode_objects(chunk.body, scan_id)
+            scores = chunk.scores or (-inf,) * len(objects)
+            scored += zip(scores, repeat(chunk.index), objects, strict=False)
+    scored.sort(key=lambda item: -item[0])
+    end = len(scored) if limit is None else cursor.given + limit
+    chosen = scored[cursor.given : end]
+    grouped: dict[int, list[JSON]] = {}
+    for _, index, item in chosen:
+        grouped.setdefault(index, []).append(item)
+    place = Cursor(0, cursor.given + len(chosen), ranked=True)
+    items = [item for _, _, item in chosen]
+    names = _named(found.spec.strategies, grouped)
+    return _results(found, items, names, _summary(chunks, scan_id), place)
 
 
 def _reported(

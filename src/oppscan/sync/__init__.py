@@ -44,8 +44,10 @@ from oppscan.model import (
     StrategyOutcome,
     Ticket,
 )
+from oppscan.runner.strategies import ScanContext, Strategy, strategy
 from oppscan.sync.claim import ScanClaim
 from oppscan.sync.registry import OwnerScans, ScanRegistry, connect
+from oppscan.sync.runner import StrategyRunner
 from oppscan.ttl import TTLPolicy
 
 __all__ = [
@@ -68,6 +70,7 @@ __all__ = [
     "ScanAlreadyClaimed",
     "ScanCancelled",
     "ScanClaim",
+    "ScanContext",
     "ScanExpired",
     "ScanFailed",
     "ScanFinished",
@@ -83,10 +86,13 @@ __all__ = [
     "StorageFull",
     "StorageMisconfigured",
     "StorageUnavailable",
+    "Strategy",
     "StrategyOutcome",
+    "StrategyRunner",
     "TTLPolicy",
     "Ticket",
     "TooManyScans",
     "connect",
     "request_key",
+    "strategy",
 ]

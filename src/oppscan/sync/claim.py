@@ -55,7 +55,7 @@ class ScanClaim:
         self._stores = stores
         self._clock = clock
         self._ids = ids
-        self._limits = limits
+        self.limits = limits
         self._process = os.getpid()
         self._held: Holding | None = None
         self._queue: list[_Queued] = []
@@ -68,7 +68,8 @@ class ScanClaim:
     # --- What is held ---------------------------------------------------------------------------
 
     @property
-    def _holding(self) -> Holding:
+    def holding(self) -> Holding:
+        """What is held; for runners."""
         if self._held is None:
             raise not_entered()
         return self._held
@@ -76,42 +77,47 @@ class ScanClaim:
     @property
     def scan_id(self) -> str:
         """The scan."""
-        return self._holding.scan.scan_id
+        return self.holding.scan.scan_id
 
     @property
     def owner(self) -> str:
         """Whose scan it is."""
-        return self._holding.scan.head.owner
+        return self.holding.scan.head.owner
 
     @property
     def params(self) -> JSON:
         """What the scan was started with."""
-        return self._holding.spec.params
+        return self.holding.spec.params
 
     @property
     def metadata(self) -> JSON:
         """What the host noted beside the params."""
-        return self._holding.spec.metadata
+        return self.holding.spec.metadata
 
     @property
     def remaining(self) -> tuple[str, ...]:
         """The strategies without an outcome, in declared order. O(strategies)."""
-        return self._holding.remaining
+        return self.holding.remaining
 
     @property
     def token(self) -> int:
         """The fencing token: greater than that of every claim before."""
-        return self._holding.scan.head.token
+        return self.holding.scan.head.token
 
     @property
     def cancel_requested(self) -> bool:
         """Whether cancellation was asked for, as of the latest write or heartbeat."""
-        return self._holding.scan.head.cancel_requested
+        return self.holding.scan.head.cancel_requested
 
     @property
     def status(self) -> ScanStatus:
         """The scan as this claim knows it, without asking the store."""
-        return self._holding.status
+        return self.holding.status
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether cancellation was asked for, or the claim has ended."""
+        return self._stop.is_set()
 
     def interrupted(self) -> None:
         """Wait until cancellation is asked for, or the claim has ended."""
@@ -121,7 +127,7 @@ class ScanClaim:
 
     def strategy_started(self, name: str) -> None:
         """Note that a strategy runs. `InvalidInput` for an unknown name or one with an outcome."""
-        self._submit(reports.started(self._writable(), name))
+        self.submit(reports.started(self._writable(), name))
 
     def strategy_finished(self, name: str, opportunities: Sequence[object]) -> None:
         """Give a strategy its outcome: ``found`` with opportunities, ``empty`` without.
@@ -129,7 +135,7 @@ class ScanClaim:
         ``opportunities``: a list or tuple of JSON objects. `InvalidInput`, and nothing changes,
         for what JSON cannot carry, what is over a limit, and a second outcome.
         """
-        self._submit(reports.finished(self._writable(), name, opportunities, self._limits))
+        self.submit(reports.finished(self._writable(), name, opportunities, self.limits))
 
     def strategy_failed(
         self,
@@ -140,40 +146,40 @@ class ScanClaim:
         timed_out: bool = False,
     ) -> None:
         """Give a strategy the outcome ``failed`` or ``timed_out``, with what it found before."""
-        self._submit(
+        self.submit(
             reports.failed(
-                self._writable(), name, error, opportunities, self._limits, timed_out=timed_out
+                self._writable(), name, error, opportunities, self.limits, timed_out=timed_out
             )
         )
 
     def strategy_skipped(self, name: str, reason: str) -> None:
         """Give a strategy the outcome ``skipped``."""
-        self._submit(reports.skipped(self._writable(), name, reason))
+        self.submit(reports.skipped(self._writable(), name, reason))
 
     def update(self, payload: Mapping[str, object], *, partial: bool = True) -> None:
         """Post a whole result dictionary; ``partial=False`` also completes the scan."""
         self._writable()
-        self._submit(reports.posted(payload, self._limits, partial=partial))
+        self.submit(reports.posted(payload, self.limits, partial=partial))
 
     def heartbeat(self) -> None:
         """Renew the lease now; this also happens by itself."""
         self._writable()
-        self._submit(Heartbeat())
+        self.submit(Heartbeat())
 
     def complete(self, summary: Mapping[str, object] | None = None) -> None:
         """Finish the scan by the rule of finishing, with an optional summary."""
         self._writable()
-        self._submit(reports.completed(summary, self._limits))
+        self.submit(reports.completed(summary, self.limits))
 
     def fail(self, error: BaseException | str) -> None:
         """Finish the scan as failed."""
         self._writable()
-        self._submit(reports.gave_up(error))
+        self.submit(reports.gave_up(error))
 
     def release(self) -> None:
         """Let the scan go: it can be resumed at once, and this attempt does not count."""
         self._writable()
-        self._submit(reports.LETTING)
+        self.submit(reports.LETTING)
 
     # --- Entering and leaving -------------------------------------------------------------------
 
@@ -194,11 +200,11 @@ class ScanClaim:
     ) -> None:
         """Finish, fail or release the scan, as the block was left."""
         self._left.set()
-        holding = self._holding
+        holding = self.holding
         if holding.ended is not None or os.getpid() != self._process:
             return
         try:
-            self._submit(farewell(error, holding))
+            self.submit(farewell(error, holding))
         except OppscanError as failed:
             if error is None:
                 raise
@@ -208,30 +214,35 @@ class ScanClaim:
 
     def _writable(self) -> Holding:
         """Refuse to write with a claim that ended, or from a forked child."""
-        holding = self._holding
+        holding = self.holding
         if os.getpid() != self._process:
             raise fork_error(holding)
         if holding.ended is not None:
             raise holding.lost()
         return holding
 
-    def _submit(self, report: Report) -> None:
+    def submit(self, report: Report) -> None:
         """Queue a report and wait for its verdict, writing it if nobody else does."""
-        queued = _Queued(report)
+        (verdict,) = self.submit_all([report])
+        if verdict is not None:
+            raise verdict
+
+    def submit_all(self, reports: Sequence[Report]) -> list[Exception | None]:
+        """Queue reports that leave together, and give the verdict on each."""
+        queued = [_Queued(report) for report in reports]
         with self._queue_lock:
-            self._queue.append(queued)
+            self._queue += queued
         with self._pen:
-            if not queued.judged:
+            if not all(item.judged for item in queued):
                 with self._queue_lock:
                     batch, self._queue = self._queue, []
                 self._commit(batch)
-        if queued.verdict is not None:
-            raise queued.verdict
+        return [item.verdict for item in queued]
 
     def _commit(self, batch: list[_Queued]) -> None:
         reported = [queued.report for queued in batch]
         try:
-            flow = self._holding.commit(reported, self._ids.operation())
+            flow = self.holding.commit(reported, self._ids.operation())
             verdicts = drive_blocking(flow, self._stores)
         except Exception as error:  # noqa: BLE001 - it belongs to those who wait for the verdict
             verdicts = [error] * len(batch)
@@ -242,16 +253,16 @@ class ScanClaim:
 
     def _note(self) -> None:
         """Wake those who wait for a reason to stop."""
-        holding = self._holding
+        holding = self.holding
         if holding.ended is not None or holding.scan.head.cancel_requested:
             self._stop.set()
 
     def _beat(self) -> None:
         """Renew the lease while the block runs; a store that is down is tried again."""
-        pause = self._holding.scan.head.durations.lease / 1000 / BEATS_PER_LEASE
-        while not self._clock.wait(self._left, pause) and self._holding.ended is None:
+        pause = self.holding.scan.head.durations.lease / 1000 / BEATS_PER_LEASE
+        while not self._clock.wait(self._left, pause) and self.holding.ended is None:
             try:
-                self._submit(Heartbeat())
+                self.submit(Heartbeat())
             except ClaimLost:
                 return
             except StorageError as error:

@@ -1,0 +1,179 @@
+"""One strategy, run once on an event loop: until it answers, its time is over, or it is stopped.
+
+Laws
+- It ends for its runner when the first of these happens; what comes later changes nothing.
+- A coroutine is cancelled and given a moment to end; one that swallows its cancellation is closed
+  under its feet. A thread cannot be stopped: it is told by its token, and left behind.
+- Only the host's own interrupt passes through: whatever else a strategy raises is its answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from enum import Enum, auto
+from threading import Event
+from typing import Final, cast
+
+from attrs import frozen
+
+from oppscan.clock import delay, elapsed
+from oppscan.runner.strategies import Collected, Kind, ScanContext, Strategy, call_blocking
+from oppscan.runner.threads import BlockingThreads
+
+GRACE: Final = 0.2
+"""Seconds that a cancelled coroutine is given to end before it is closed."""
+
+
+_HEED: Final = 0.05
+
+
+class End(Enum):
+    """Why an attempt is over."""
+
+    ANSWERED = auto()
+    RAISED = auto()
+    TIMED_OUT = auto()
+    STOPPED = auto()
+
+
+@frozen
+class Ended:
+    """How an attempt ended: with an answer, an error, or neither."""
+
+    why: End
+    answer: object = None
+    error: BaseException | None = None
+
+
+_STOPPED: Final = Ended(End.STOPPED)
+_TIMED_OUT: Final = Ended(End.TIMED_OUT)
+
+
+class Attempt:
+    """A strategy under way."""
+
+    def __init__(
+        self, strategy: Strategy, context: ScanContext, collected: Collected, token: Event
+    ) -> None:
+        self.strategy = strategy
+        self.context = context
+        self.collected = collected
+        self.token = token
+        self._loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[Ended] = self._loop.create_future()
+
+    def stop(self) -> None:
+        """End it now, without an outcome."""
+        self._end(_STOPPED)
+
+    async def run_on_loop(self, seconds: float) -> Ended:
+        """Run a coroutine function or async generator for at most ``seconds``."""
+        task = self._loop.create_task(self._guarded())
+        task.add_done_callback(self._take)
+        ended = await self._wait(seconds)
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=GRACE)
+            _close(task)
+        return ended
+
+    async def run_in_thread(
+        self, threads: BlockingThreads, seconds: float, finish: Callable[[object], object]
+    ) -> Ended:
+        """Run a function or generator in a thread for at most ``seconds``.
+
+        ``finish`` turns the answer into what is recorded, in the same thread, because checking a
+        large answer would hold up the event loop.
+        """
+        bound, kind = self.strategy.bound(self.context), self.strategy.kind
+
+        def call() -> object:
+            return finish(call_blocking(bound, kind, self.collected, self.token))
+
+        def done(answer: object, error: BaseException | None) -> None:
+            result = (
+                Ended(End.ANSWERED, answer) if error is None else Ended(End.RAISED, None, error)
+            )
+            try:
+                self._loop.call_soon_threadsafe(self._end, result)
+            except RuntimeError:  # the loop was closed: nobody waits any more
+                return
+
+        job = threads.start(call, done)
+        ended = await self._wait(seconds)
+        threads.abandon(job)
+        return ended
+
+    async def _wait(self, seconds: float) -> Ended:
+        timer = self._loop.call_later(max(0.0, seconds), self._end, _TIMED_OUT)
+        try:
+            return await self._over
+        finally:
+            timer.cancel()
+            self.token.set()
+
+    def _end(self, ended: Ended) -> None:
+        if not self._over.done():
+            self._over.set_result(ended)
+
+    def _take(self, task: asyncio.Task[object]) -> None:
+        if task.cancelled():
+            error: BaseException | None = asyncio.CancelledError("it cancelled itself")
+        else:
+            error = task.exception()
+        if error is None:
+            self._end(cast("Ended", task.result()))
+        else:
+            self._end(Ended(End.RAISED, None, error))
+
+    async def _guarded(self) -> object:
+        """Run the strategy; an exit that it raises must not reach the event loop."""
+        try:
+            made = self.strategy.bound(self.context)()
+            if self.strategy.kind is Kind.COROUTINE:
+                return Ended(End.ANSWERED, await cast("Awaitable[object]", made))
+            generator = cast("AsyncGenerator[object]", made)
+            async for item in generator:
+                self.collected.items.append(item)
+                if self.token.is_set():
+                    await generator.aclose()
+            return Ended(End.ANSWERED, self.collected.snapshot())
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, it is the answer
+            return Ended(End.RAISED, None, error)
+
+
+def time_left(deadline: float) -> float:
+    """Give the seconds until a deadline; never below 0."""
+    return max(0.0, deadline - elapsed())
+
+
+async def run_alone(
+    strategy: Strategy, context: ScanContext, collected: Collected, token: Event
+) -> Ended:
+    """Run a coroutine strategy in a loop of its own, until it ends or its token is set."""
+    attempt = Attempt(strategy, context, collected, token)
+
+    async def heed() -> None:
+        while not token.is_set():
+            await delay(_HEED)
+        attempt.stop()
+
+    heeding = asyncio.create_task(heed())
+    try:
+        return await attempt.run_on_loop(context.remaining)
+    finally:
+        heeding.cancel()
+
+
+def _close(task: asyncio.Task[object]) -> None:
+    """End a task that swallowed its cancellation: close its coroutine, which it cannot catch."""
+    coroutine = task.get_coro()
+    if task.done() or coroutine is None:
+        return
+    try:
+        coroutine.close()  # raises GeneratorExit where it waits
+    except Exception:  # noqa: BLE001 - it fought back; nothing more can be done
+        return
+    finally:
+        task.cancel()

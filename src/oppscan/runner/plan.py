@@ -1,0 +1,81 @@
+"""What a run may take, and in which order it goes. Pure.
+
+Laws
+- The budget bounds a run whatever its strategies do. A reserve of it is kept for recording the
+  end, so strategies must be through before.
+- High priority goes first; equal ones in declared order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from attrs import frozen
+
+from oppscan.errors import InvalidInput
+from oppscan.inputs import check_count
+from oppscan.runner.strategies import Rank, Strategies, Strategy, gather
+from oppscan.ttl import duration
+
+RESERVE_PART: Final = 0.1
+RESERVE_MOST: Final = 5.0
+"""A tenth of the budget, at most five seconds: two writes even to a slow store."""
+
+
+@frozen
+class Plan:
+    """The settings of a runner, checked."""
+
+    strategies: Mapping[str, Strategy]
+    max_concurrency: int
+    strategy_timeout: float
+    budget: float
+    rank: Rank | None
+
+    @property
+    def working_time(self) -> float:
+        """Seconds of the budget in which strategies may run."""
+        return self.budget - min(RESERVE_MOST, self.budget * RESERVE_PART)
+
+    def timeout_of(self, strategy: Strategy) -> float:
+        """Give the seconds that one strategy may take."""
+        return self.strategy_timeout if strategy.timeout is None else strategy.timeout
+
+    def order(self, names: Iterable[str]) -> list[str]:
+        """Give names in the order in which they are started."""
+        return sorted(names, key=lambda name: -self.strategies[name].priority)
+
+    def chosen(self, only: Iterable[str] | None) -> tuple[str, ...]:
+        """Give the names of the strategies to run; ``only`` must name known ones."""
+        if only is None:
+            return tuple(self.strategies)
+        if isinstance(only, str):
+            msg = f"only must be a collection of names, not {only!r}"
+            raise InvalidInput(msg)
+        wanted = set(only)
+        unknown = wanted - set(self.strategies)
+        if unknown:
+            msg = f"only: this runner has no strategy {', '.join(sorted(map(repr, unknown)))}"
+            raise InvalidInput(msg)
+        return tuple(name for name in self.strategies if name in wanted)
+
+
+def make_plan(
+    strategies: Strategies,
+    max_concurrency: int,
+    strategy_timeout: float,
+    budget: float,
+    rank: Rank | None,
+) -> Plan:
+    """Check the settings of a runner."""
+    if rank is not None and not callable(rank):
+        msg = f"rank must be a function of an opportunity, not {rank!r}"
+        raise InvalidInput(msg)
+    return Plan(
+        gather(strategies),
+        check_count(max_concurrency, "max_concurrency"),
+        duration(strategy_timeout, "strategy_timeout"),
+        duration(budget, "budget"),
+        rank,
+    )

@@ -1,0 +1,257 @@
+"""What a strategy is, what it is told, and what its answer means. Pure but for the clock's ticks.
+
+Laws
+- A strategy is a function, coroutine function, generator or async generator, of a `ScanContext`
+  or of nothing.
+- None, or nothing yielded, is ``empty``; a list or tuple of JSON objects is what it found; all
+  else is a failure that says what came instead.
+- What a generator had yielded before it failed or was stopped is kept with its outcome.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum, auto
+from math import isfinite
+from typing import Final, Protocol, TypeVar
+
+from attrs import evolve, field, frozen
+
+from oppscan.clock import elapsed
+from oppscan.errors import InvalidInput
+from oppscan.inputs import check_text
+from oppscan.model import JSON
+from oppscan.ttl import duration
+
+StrategyCall = Callable[..., object]
+Rank = Callable[[Mapping[str, object]], float]
+F = TypeVar("F", bound=StrategyCall)
+
+_MARK: Final = "__oppscan_strategy__"
+
+
+class Kind(Enum):
+    """How a strategy is called."""
+
+    BLOCKING = auto()
+    GENERATOR = auto()
+    COROUTINE = auto()
+    ASYNC_GENERATOR = auto()
+
+    @property
+    def blocking(self) -> bool:
+        """Whether it must be kept off an event loop."""
+        return self in {Kind.BLOCKING, Kind.GENERATOR}
+
+
+@frozen
+class Strategy:
+    """A strategy by name. ``timeout`` in seconds (None: the runner's); high ``priority`` first."""
+
+    name: str
+    call: StrategyCall
+    timeout: float | None = None
+    priority: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what cannot be run."""
+        check_text(self.name, "Strategy.name")
+        if not callable(self.call):
+            msg = f"strategy {self.name!r} must be callable, not {type(self.call).__name__}"
+            raise InvalidInput(msg)
+        if self.timeout is not None:
+            duration(self.timeout, f"the timeout of strategy {self.name!r}")
+        if isinstance(self.priority, bool) or not isinstance(self.priority, int):
+            msg = f"the priority of strategy {self.name!r} must be an int, not {self.priority!r}"
+            raise InvalidInput(msg)
+
+    @property
+    def kind(self) -> Kind:
+        """How it is called."""
+        call = _unwrapped(self.call)
+        for test, kind in _KINDS:
+            if test(call) or test(getattr(call, "__call__", None)):  # noqa: B004 - its own method
+                return kind
+        return Kind.BLOCKING
+
+    @property
+    def takes_context(self) -> bool:
+        """Whether it wants a `ScanContext`: it has a first argument without a default."""
+        try:
+            parameters = inspect.signature(self.call).parameters.values()
+        except (TypeError, ValueError):
+            return True
+        return any(
+            p.default is p.empty and p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}
+            for p in parameters
+        )
+
+    def bound(self, context: ScanContext) -> Callable[[], object]:
+        """Give the call that runs it."""
+        return functools.partial(self.call, context) if self.takes_context else self.call
+
+
+def _unwrapped(call: object) -> object:
+    while isinstance(call, functools.partial):
+        call = call.func
+    return call
+
+
+_KINDS: Final[tuple[tuple[Callable[[object], bool], Kind], ...]] = (
+    (inspect.isasyncgenfunction, Kind.ASYNC_GENERATOR),
+    (inspect.iscoroutinefunction, Kind.COROUTINE),
+    (inspect.isgeneratorfunction, Kind.GENERATOR),
+)
+
+
+def strategy(
+    *, name: str | None = None, timeout: float | None = None, priority: int = 0
+) -> Callable[[F], F]:
+    """Mark a function as a strategy: its name (by default its own), timeout and priority.
+
+    The function stays what it is, so it can be called, tested and sent to other processes.
+    """
+
+    def mark(call: F) -> F:
+        setattr(call, _MARK, Strategy(name or _name_of(call), call, timeout, priority))
+        return call
+
+    return mark
+
+
+def _name_of(call: object) -> str:
+    name = getattr(_unwrapped(call), "__name__", "")
+    if not name or name == "<lambda>":
+        msg = f"{call!r} has no name of its own; give a mapping of names, or a Strategy"
+        raise InvalidInput(msg)
+    return str(name)
+
+
+Strategies = Mapping[str, StrategyCall | Strategy] | Sequence[StrategyCall | Strategy]
+
+
+def gather(strategies: Strategies) -> dict[str, Strategy]:
+    """Give a runner's strategies by name; `InvalidInput` for what is none, or named twice."""
+    if isinstance(strategies, Mapping):
+        listed = [evolve(_as_strategy(call), name=name) for name, call in strategies.items()]
+    else:
+        listed = [_as_strategy(call) for call in _each(strategies)]
+    named: dict[str, Strategy] = {}
+    for item in listed:
+        if item.name in named:
+            msg = f"two strategies are named {item.name!r}"
+            raise InvalidInput(msg)
+        named[item.name] = item
+    return named
+
+
+def _each(strategies: object) -> Iterable[object]:
+    if isinstance(strategies, (str, bytes)) or not isinstance(strategies, Iterable):
+        msg = f"strategies must be a mapping or a sequence of callables, not {strategies!r}"
+        raise InvalidInput(msg)
+    return strategies
+
+
+def _as_strategy(call: object) -> Strategy:
+    if isinstance(call, Strategy):
+        return call
+    marked = getattr(call, _MARK, None)
+    if isinstance(marked, Strategy):
+        return marked
+    if not callable(call):
+        msg = f"a strategy must be callable, not {type(call).__name__}"
+        raise InvalidInput(msg)
+    return Strategy(_name_of(call), call)
+
+
+class Token(Protocol):
+    """Tells a strategy that it should stop."""
+
+    def is_set(self) -> bool:
+        """Whether it should stop."""
+        ...
+
+
+@frozen
+class FileToken:
+    """A token that crosses to other processes of this host: set when its file is there."""
+
+    path: str
+
+    def is_set(self) -> bool:
+        """Whether it should stop."""
+        return os.path.exists(self.path)  # noqa: PTH110 - asked often, from hot loops
+
+
+@frozen
+class ScanContext:
+    """What a strategy is told. ``remaining`` and ``cancelled`` are as of the moment of asking."""
+
+    owner: str
+    scan_id: str
+    name: str
+    params: JSON
+    metadata: JSON
+    _deadline: float = field(repr=False)
+    _token: Token = field(repr=False)
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until this strategy is timed out; never below 0."""
+        return max(0.0, self._deadline - elapsed())
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it should stop: cancelled, timed out, or the runner is closing."""
+        return self._token.is_set() or elapsed() >= self._deadline
+
+
+class Collected:
+    """What a strategy has found so far; a snapshot may be taken from another thread."""
+
+    def __init__(self) -> None:
+        self.items: list[object] = []
+
+    def snapshot(self) -> list[object]:
+        """Give what is there by now."""
+        return list(self.items)
+
+
+def call_blocking(
+    bound: Callable[[], object], kind: Kind, collected: Collected, token: Token
+) -> object:
+    """Run a blocking strategy where it is called; a generator until it ends or should stop."""
+    if kind is not Kind.GENERATOR:
+        return bound()
+    for item in bound():  # type: ignore[attr-defined]
+        collected.items.append(item)
+        if token.is_set():
+            break
+    return collected.snapshot()
+
+
+def opportunities_of(answer: object) -> list[object] | tuple[object, ...]:
+    """Read a strategy's answer; `InvalidInput` for what is no list or tuple, nor None."""
+    if answer is None:
+        return ()
+    if isinstance(answer, (list, tuple)):
+        return answer
+    if inspect.iscoroutine(answer):
+        answer.close()
+        msg = "it returned a coroutine; define it with `async def`"
+        raise InvalidInput(msg)
+    shown = ascii(answer)[:100]
+    msg = f"it returned {type(answer).__name__} ({shown}), not a list or tuple of opportunities"
+    raise InvalidInput(msg)
+
+
+def score(rank: Rank, opportunity: Mapping[str, object]) -> float:
+    """Rank one opportunity; what cannot be ranked comes last."""
+    try:
+        value = float(rank(opportunity))
+    except Exception:  # noqa: BLE001 - foreign code; the opportunity is kept all the same
+        return -float("inf")
+    return value if isfinite(value) else -float("inf")

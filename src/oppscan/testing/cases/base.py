@@ -1,0 +1,55 @@
+"""`Cases`: the fixtures that all contract cases share."""
+
+# ruff: noqa: D102 - fixtures and test cases: their names are their statements
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import ClassVar
+
+import pytest
+import pytest_asyncio
+
+from oppscan.backends.base import StorageBackend, TransactionalBackend
+from oppscan.testing.loss import Kind, lose
+from oppscan.testing.world import FACES, Face, LoseKey, OpenStore, World
+
+
+class Cases:
+    """The base of all contract cases; ``open_store`` is what a store's author adds."""
+
+    pytestmark: ClassVar = [pytest.mark.asyncio]
+    real_time: ClassVar[bool] = False
+    unit: ClassVar[float] = 1.0
+
+    @pytest.fixture
+    def open_store(self) -> OpenStore:
+        msg = "give a fixture open_store: a function of (clock, name) that opens the store"
+        raise NotImplementedError(msg)
+
+    @pytest.fixture
+    def lose_key(self) -> LoseKey:
+        def lose_row(backend: StorageBackend, namespace: str, kind: Kind, scan_id: str) -> None:
+            assert isinstance(backend, TransactionalBackend), "override the fixture lose_key"  # noqa: S101
+            lose(backend, namespace, kind, scan_id)
+
+        return lose_row
+
+    @pytest.fixture(params=FACES)
+    def face(self, request: pytest.FixtureRequest) -> Face:
+        face: Face = request.param
+        return face
+
+    @pytest_asyncio.fixture
+    async def world(
+        self, face: Face, open_store: OpenStore, lose_key: LoseKey
+    ) -> AsyncGenerator[World]:
+        world = World(face, open_store, lose_key=lose_key, real_time=self.real_time, unit=self.unit)
+        yield world
+        await world.aclose()
+
+
+def exact(world: World) -> None:
+    """Leave out a case that needs to stand on a millisecond where time is real."""
+    if not world.exact:
+        pytest.skip("needs a clock that stands still; the store's own does not")

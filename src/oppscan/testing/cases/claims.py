@@ -1,0 +1,495 @@
+"""§ Claims and G7: leases, fencing, heartbeats, and the ways of leaving a claim."""
+
+# ruff: noqa: D102, S101, PLR2004 - test cases: names are statements, assert is pytest's
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from oppscan import (
+    ClaimLost,
+    InvalidInput,
+    OutcomeState,
+    ScanAlreadyClaimed,
+    ScanFinished,
+    ScanNotFound,
+    ScanState,
+    ScanStatus,
+    StorageFull,
+    StorageUnavailable,
+)
+from oppscan.ops import Apply
+from oppscan.testing.cases.base import Cases, exact
+from oppscan.testing.faults import Fault
+from oppscan.testing.world import NAMES, World, milliseconds
+
+
+class ClaimCases(Cases):
+    """Taking a scan."""
+
+    async def test_a_claim_knows_its_scan(self, world: World) -> None:
+        worker = world.worker()
+        ticket = await world.start(worker, params={"p": 1}, metadata={"m": 2})
+        async with worker.registry.claim(ticket.scan_id, owner="ann") as scan:
+            assert scan.scan_id == ticket.scan_id
+            assert scan.owner == "ann"
+            assert scan.params == {"p": 1}
+            assert scan.metadata == {"m": 2}
+            assert scan.remaining == NAMES
+            assert scan.token >= 1
+            assert not scan.cancel_requested
+            await scan.strategy_finished("beta", [])
+            assert scan.remaining == ("alpha", "gamma")
+
+    async def test_a_claim_that_was_not_entered_cannot_write(self, world: World) -> None:
+        worker = world.worker()
+        ticket = await world.start(worker)
+        with pytest.raises(ClaimLost):
+            await worker.registry.claim(ticket.scan_id).heartbeat()
+        assert (await worker.registry.status(ticket.scan_id)).state is ScanState.PENDING
+
+    async def test_claiming_starts_the_scan(self, world: World) -> None:
+        worker = world.worker()
+        ticket = await world.start(worker)
+        await world.hold(worker, ticket.scan_id)
+        status = await world.registry().status(ticket.scan_id)
+        assert status.state is ScanState.RUNNING
+        assert status.attempts == 1
+        assert status.started_at is not None
+        assert status.heartbeat_at == status.started_at
+        assert status.revision > ticket.status.revision
+
+    async def test_g7_a_live_claim_keeps_others_out(self, world: World) -> None:
+        worker, other = world.worker(), world.worker()
+        ticket = await world.start(worker)
+        await world.hold(worker, ticket.scan_id)
+        with pytest.raises(ScanAlreadyClaimed) as caught:
+            await world.hold(other, ticket.scan_id)
+        assert 0 < caught.value.retry_after <= world.ttl.lease
+        assert caught.value.scan_id == ticket.scan_id
+
+    async def test_a_finished_scan_cannot_be_claimed(self, world: World) -> None:
+        worker = world.worker()
+        status = await world.finished(worker)
+        with pytest.raises(ScanFinished) as caught:
+            await world.hold(worker, status.scan_id)
+        assert caught.value.status.state is ScanState.COMPLETE
+        assert caught.value.status == status
+
+    async def test_g6_claiming_another_owner_s_scan_is_claiming_nothing(
+        self, world: World
+    ) -> None:
+        worker = world.worker()
+        ticket = await world.start(worker)
+        with pytest.raises(ScanNotFound):
+            async with worker.registry.claim(ticket.scan_id, owner="bob"):
+                pass
+        with pytest.raises(ScanNotFound):
+            async with worker.registry.claim("no such id"):
+                pass
+        assert (await worker.registry.status(ticket.scan_id)).state is ScanState.PENDING
+
+    async def test_g9_racing_claims_have_one_winner(self, world: World) -> None:
+        ticket = await world.start(world.worker())
+        workers = [world.worker() for _ in range(6)]
+
+        async def enter(number: int) -> str:
+            try:
+                await world.hold(workers[number], ticket.scan_id)
+            except ScanAlreadyClaimed:
+                return "late"
+            return "won"
+
+        verdicts = await asyncio.gather(*(enter(number) for number in range(6)))
+        assert sorted(verdicts) == ["late"] * 5 + ["won"]
+
+    async def test_g7_tokens_grow(self, world: World) -> None:
+        worker = world.worker()
+        ticket = await world.start(worker)
+        tokens = []
+        for _ in range(3):
+            async with worker.registry.claim(ticket.scan_id) as scan:
+                tokens.append(scan.token)
+                await scan.release()
+        assert tokens[0] < tokens[1] < tokens[2]
+        assert (await worker.registry.status(ticket.scan_id)).attempts == 3
+
+
+class LeaseCases(Cases):
+    """How a claim lives and dies."""
+
+    async def test_g7_heartbeats_run_by_themselves_every_quarter_lease(self, world: World) -> None:
+        exact(world)
+        worker = world.worker()
+        ticket = await world.start(worker)
+        await world.hold(worker, ticket.scan_id)
+        worker.store.reset()
+        await world.clock.advance(world.ttl.lease / 4 - 0.001)
+        assert worker.store.counts["Apply"] == 0
+        await world.clock.advance(0.001)
+        assert worker.store.counts["Apply"] == 1
+        await world.clock.advance(world.ttl.lease)
+        assert worker.store.counts["Apply"] == 5
+
+    async def test_i8_a_dead_worker_s_scan_reads_stalled_within_one_lease(
+        self, world: World
+    ) -> None:
+        ticket = await world.start(world.worker())
+        await world.dead_claim(ticket.scan_id)
+        registry = world.registry()
+        status = await registry.status(ticket.scan_id)
+        assert status.stalled
+        assert status.state is ScanState.RUNNING
+        assert not await registry.has_active_scan("ann")
+        assert [s.scan_id for s in await registry.stalled()] == [ticket.scan_id]
+
+    async def test_g7_alive_and_moving_are_told_apart(self, world: World) -> None:
+        worker = world.worker()
+        ticket = await world.start(worker)
+        claim = await world.hold(worker, ticket.scan_id)
+        await claim.strategy_finished("alpha", [])
+        await world.clock.advance(3 * world.ttl.lease)
+        status = await worker.registry.status(ticket.scan_id)
+        assert not status.stalled
+        assert status.heartbeat_at is not None
+        assert status.progressed_at is not None
+        gap = (status.heartbeat_at - status.progressed_at).total_seconds()
+        assert gap > world.ttl.lease
+
+    async def test_g7_a_holder_that_is_late_but_not_replaced_may_go_on(self, world: World) -> None:
+        ticket = await world.start(world.worker())
+        claim = await world.dead_claim(ticket.scan_id)
+        await claim.strategy_finished("alpha", [{}])
+        status = await world.registry().status(ticket.scan_id)
+        assert not status.stalled
+        assert status.progress.strategies_completed == 1
+
+    async def test_g7_a_stalled_scan_comes_back_with_a_heartbeat(self, world: World) -> None:
+        ticket = await world.start(world.worker())
+        claim = await world.dead_claim(ticket.scan_id)
+        assert (await world.registry().status(ticket.scan_id)).stalled
+        await claim.heartbeat()
+        assert not (await world.registry().status(ticket.scan_id)).stalled
+
+    async def test_g7_zombie_can_change_nothing(self, world: World) -> None:
+        ticket = await world.start(world.worker())
+        zombie = await world.dead_claim(ticket.scan_id)
+        worker = world.worker()
+        claim = await world.hold(worker, ticket.scan_id)
+        await claim.strategy_finished("alpha", [{"by": "new"}])
+        before = await _all_of(world, ticket.scan_id)
+        for write in (
+            zombie.heartbeat,
+            lambda: zombie.strategy_started("beta"),
+            lambda: zombie.strategy_finished("beta", [{"by": "zombie"}]),
+            lambda: zombie.strategy_failed("beta", "late"),
+            lambda: zombie.strategy_skipped("beta", "late"),
+            zombie.complete,
+            lambda: zombie.fail("late"),
+            zombie.release,
+        ):
+            with pytest.raises(ClaimLost):
+                await write()
+        assert await _all_of(world, ticket.scan_id) == before
+
+    @pytest.mark.parametrize(
+        "write", ["heartbeat", "finish", "complete", "fail", "release", "update", "start"]
+    )
+    async def test_g7_zombie_s_first_write_is_fenced(self, world: World, write: str) -> None:
+        ticket = await world.start(world.worker())
+        zombie = await world.dead_claim(ticket.scan_id)
+        await world.hold(world.worker(), ticket.scan_id)
+        before = await _all_of(world, ticket.scan_id)
+        writes = {
+            "heartbeat": zombie.heartbeat,
+            "finish": lambda: zombie.strategy_finished("beta", [{}]),
+            "complete": zombie.complete,
+            "fail": lambda: zombie.fail("late"),
+            "release": zombie.release,
+            "update": lambda: zombie.update({"opportunities": [{}]}),
+            "start": lambda: zombie.strategy_started("beta"),
+        }
+        with pytest.raises(ClaimLost) as caught:
+            await writes[write]()
+        assert caught.value.scan_id == ticket.scan_id
+        assert await _all_of(world, ticket.scan_id) == before
+
+    async def test_g7_zombie_cannot_extend_ttl(self, world: World) -> None:
+        ticket = await world.start(world.worker())
+        zombie = await world.dead_claim(ticket.scan_id)
+        worker = world.worker()
+        claim = await world.hold(worker, ticket.scan_id)
+        await claim.complete()
+        status = await worker.registry.status(ticket.scan_id)
+        await world.clock.advance(world.unit)
+        with pytest.raises(ClaimLost):
+            await zombie.heartbeat()
+        assert (await worker.registry.status(ticket.scan_id)).expires_at == status.expires_at
+
+    async def test_i12_a_zombie_of_a_released_scan_is_fenced_too(self, world: World) -> None:
+        worker = world.worker()
+        ticket = await world.start(worker)
+        zombie = await world.dead_claim(ticket.scan_id)
+        async with worker.registry.claim(ticket.scan_id) as scan:
+            await scan.release()
+        for _ in range(2):
+            with pytest.raises(ClaimLost):
+                await zombie.heartbeat()
+        assert not await worker.registry.has_active_scan("ann")
+
+    async def test_i12_a_zombie_cannot_revive_a_forgotten_scan(self, world: World) -> None:
+        worker = world.worker()
+        ticket = await world.start(worker)
+        claim = await world.hold(worker, ticket.scan_id)
+        await worker.registry.forget(ticket.scan_id)
+        with pytest.raises(ClaimLost):
+            await claim.strategy_finished("alpha", [{}])
+        with pytest.raises(ScanNotFound):
+            await worker.registry.status(ticket.scan_id)
+
+    async def test_g7_an_automatic_heartbeat_learns_that_the_claim_was_lost(
+        self, world: World
+    ) -> None:
+        ticket = await world.start(world.worker())
+        worker = world.worker()
+        zombie = await world.hold(worker, ticket.scan_id)
+        worker.store.freeze()
+        await world.clock.advance(world.ttl.lease * 1.01)
+        await world.hold(world.worker(), ticket.scan_id)
+        worker.store.thaw()
+        await world.clock.advance(world.ttl.lease)
+        worker.store.reset()
+        with pytest.raises(ClaimLost):
+            await zombie.heartbeat()
+        await world.clock.advance(world.ttl.lease)
+        assert worker.store.total == 0
+
+    async def test_heartbeats_survive_an_outage(self, world: World) -> None:
+        worker, other = world.worker(op_timeout=0.1), world.worker()
+        ticket = await world.start(worker)
+        await world.hold(worker, ticket.scan_id)
+        worker.store.always(Fault.FAIL)
+        await world.clock.advance(world.ttl.lease * 0.6)
+        worker.store.clear()
+        await world.clock.advance(world.ttl.lease * 2)
+        assert not (await other.registry.status(ticket.scan_id)).stalled
+
+
+class LeavingCases(Cases):
+    """The ways of leaving the block."""
+
+    async def _left_by(
+        self, world: World, error: BaseException | None, *, cancel: bool = False
+    ) -> ScanStatus:
+        worker = world.worker()
+        ticket = await world.start(worker)
+        if error is None:
+            async with worker.registry.claim(ticket.scan_id) as scan:
+                await scan.strategy_finished("alpha", [{}])
+                await scan.strategy_started("beta")
+        else:
+            with pytest.raises(type(error)) as caught:
+                async with worker.registry.claim(ticket.scan_id) as scan:
+                    await scan.strategy_finished("alpha", [{}])
+                    await scan.strategy_started("beta")
+                    if cancel:
+                        await world.registry().cancel(ticket.scan_id)
+                        await scan.heartbeat()
+                    raise error
+            assert caught.value is error
+        return await world.registry().status(ticket.scan_id)
+
+    async def test_left_normally_it_is_finished(self, world: World) -> None:
+        status = await self._left_by(world, None)
+        assert status.state is ScanState.COMPLETE
+        states = [outcome.state for outcome in status.outcomes]
+        assert states == [OutcomeState.FOUND, OutcomeState.FAILED, OutcomeState.SKIPPED]
+        assert status.outcome("beta").error == "no outcome was reported"
+
+    async def test_left_by_an_exception_it_failed(self, world: World) -> None:
+        status = await self._left_by(world, ValueError("no feed"))
+        assert status.state is ScanState.FAILED
+        assert status.error == "ValueError: no feed"
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            asyncio.CancelledError(),
+            KeyboardInterrupt(),
+            SystemExit(1),
+            StorageUnavailable("down"),
+            StorageFull("full"),
+        ],
+        ids=lambda error: type(error).__name__,
+    )
+    async def test_left_by_a_deploy_or_a_down_store_it_is_released(
+        self, world: World, error: BaseException
+    ) -> None:
+        status = await self._left_by(world, error)
+        assert status.state is ScanState.RUNNING
+        assert status.stalled
+        async with world.registry().claim(status.scan_id) as scan:
+            assert scan.remaining == ("beta", "gamma")
+
+    @pytest.mark.parametrize(
+        "error",
+        [asyncio.CancelledError(), KeyboardInterrupt(), StorageUnavailable("down")],
+        ids=lambda error: type(error).__name__,
+    )
+    async def test_left_by_those_after_a_cancel_it_is_cancelled(
+        self, world: World, error: BaseException
+    ) -> None:
+        status = await self._left_by(world, error, cancel=True)
+        assert status.state is ScanState.CANCELLED
+        assert status.outcome("beta").state is OutcomeState.CANCELLED
+
+    @pytest.mark.parametrize("ending", ["complete", "fail", "release"])
+    async def test_left_after_an_ending_nothing_is_written(
+        self, world: World, ending: str
+    ) -> None:
+        worker = world.worker()
+        ticket = await world.start(worker)
+        with pytest.raises(ValueError, match="late"):
+            async with worker.registry.claim(ticket.scan_id) as scan:
+                await getattr(scan, ending)(*(["bad"] if ending == "fail" else []))
+                worker.store.reset()
+                raise ValueError("late")
+        assert worker.store.total == 0
+        status = await worker.registry.status(ticket.scan_id)
+        assert status.error in {None, "bad", "no strategy succeeded"}
+
+    async def test_left_after_the_claim_was_lost_nothing_is_written(self, world: World) -> None:
+        worker = world.worker()
+        ticket = await world.start(worker)
+        claim = worker.registry.claim(ticket.scan_id)
+        async with claim:
+            worker.store.freeze()
+            await world.clock.advance(world.ttl.lease * 1.01)
+            await world.hold(world.worker(), ticket.scan_id)
+            with pytest.raises(ClaimLost):
+                await claim.heartbeat()
+            before = await _all_of(world, ticket.scan_id)
+            worker.store.reset()
+        assert worker.store.total == 0
+        assert await _all_of(world, ticket.scan_id) == before
+
+    async def test_a_failing_exit_write_never_hides_the_body_s_exception(
+        self, world: World
+    ) -> None:
+        worker = world.worker(op_timeout=0.1)
+        ticket = await world.start(worker)
+        with pytest.raises(ZeroDivisionError):
+            async with worker.registry.claim(ticket.scan_id):
+                worker.store.always(Fault.FAIL)
+                raise ZeroDivisionError
+
+    async def test_a_failing_exit_write_is_told_where_nothing_else_is(self, world: World) -> None:
+        worker = world.worker(op_timeout=0.1)
+        ticket = await world.start(worker)
+        with pytest.raises(StorageUnavailable):
+            async with worker.registry.claim(ticket.scan_id):
+                worker.store.always(Fault.FAIL, on=Apply)
+
+    async def test_an_exit_after_an_unnoticed_loss_is_claim_lost(self, world: World) -> None:
+        worker = world.worker()
+        ticket = await world.start(worker)
+        with pytest.raises(ClaimLost):
+            async with worker.registry.claim(ticket.scan_id):
+                worker.store.freeze()
+                await world.clock.advance(world.ttl.lease * 1.01)
+                await world.hold(world.worker(), ticket.scan_id)
+
+    async def test_a_released_scan_can_be_claimed_at_once(self, world: World) -> None:
+        worker = world.worker()
+        ticket = await world.start(worker)
+        claim = await world.hold(worker, ticket.scan_id)
+        await claim.release()
+        status = await worker.registry.status(ticket.scan_id)
+        assert status.stalled
+        assert not await worker.registry.has_active_scan("ann")
+        with pytest.raises(ClaimLost):
+            await claim.heartbeat()
+        await world.hold(world.worker(), ticket.scan_id)
+
+
+class LeaseBoundaryCases(Cases):
+    """The lease and claim_within, to the millisecond."""
+
+    async def test_g7_the_lease_ends_exactly_when_it_ends(self, world: World) -> None:
+        exact(world)
+        worker, other = world.worker(), world.worker()
+        ticket = await world.start(worker)
+        await world.hold(worker, ticket.scan_id)
+        worker.store.freeze()
+        world.manual.jump(world.ttl.lease - 0.001)
+        assert not (await other.registry.status(ticket.scan_id)).stalled
+        assert await other.registry.has_active_scan("ann")
+        with pytest.raises(ScanAlreadyClaimed) as caught:
+            await world.hold(other, ticket.scan_id)
+        assert caught.value.retry_after == pytest.approx(0.001)
+        world.manual.jump(0.001)
+        assert (await other.registry.status(ticket.scan_id)).stalled
+        assert not await other.registry.has_active_scan("ann")
+        await world.hold(other, ticket.scan_id)
+
+    async def test_a_pending_scan_stalls_exactly_after_claim_within(self, world: World) -> None:
+        exact(world)
+        worker = world.worker()
+        ticket = await world.start(worker)
+        world.manual.jump(world.ttl.claim_within - 0.001)
+        assert not (await worker.registry.status(ticket.scan_id)).stalled
+        assert await worker.registry.stalled() == []
+        assert not (await world.start(worker)).must_run
+        world.manual.jump(0.001)
+        assert (await worker.registry.status(ticket.scan_id)).stalled
+        assert [s.scan_id for s in await worker.registry.stalled()] == [ticket.scan_id]
+        joined = await world.start(worker)
+        assert joined.joined
+        assert joined.must_run
+        world.manual.jump(0.001)
+        assert (await worker.registry.status(ticket.scan_id)).stalled
+
+    async def test_a_running_record_expires_running_ttl_after_its_lease(
+        self, world: World
+    ) -> None:
+        exact(world)
+        worker, other = world.worker(), world.worker()
+        ticket = await world.start(worker)
+        await world.hold(worker, ticket.scan_id)
+        worker.store.freeze()
+        status = await other.registry.status(ticket.scan_id)
+        assert status.heartbeat_at is not None
+        life = milliseconds(status.expires_at - status.heartbeat_at)
+        assert life == round((world.ttl.lease + world.ttl.running_ttl) * 1000)
+
+    async def test_a_strategy_s_duration_is_from_its_start_to_its_outcome(
+        self, world: World
+    ) -> None:
+        exact(world)
+        worker = world.worker()
+        ticket = await world.start(worker)
+        claim = await world.hold(worker, ticket.scan_id)
+        await claim.strategy_started("alpha")
+        await world.clock.advance(1.5)
+        await claim.strategy_finished("alpha", [{}])
+        await claim.strategy_failed("beta", RuntimeError("x"), timed_out=True)
+        status = await worker.registry.status(ticket.scan_id)
+        assert status.outcome("alpha").duration == 1.5
+        assert status.outcome("beta").duration is None
+        assert status.outcome("beta").state is OutcomeState.TIMED_OUT
+
+    async def test_a_claim_object_reads_bad_input_before_anything(self, world: World) -> None:
+        worker = world.worker()
+        worker.store.reset()
+        with pytest.raises(InvalidInput):
+            async with worker.registry.claim(7):  # type: ignore[arg-type]
+                pass
+        assert worker.store.total == 0
+
+
+async def _all_of(world: World, scan_id: str) -> object:
+    registry = world.registry()
+    status = await registry.status(scan_id)
+    return status, (await registry.results(scan_id, partial=True)).opportunities
