@@ -367,6 +367,8 @@ class Holding:
         head = self.scan.head
         for event in draft.events:
             state = OUTCOME_STATES[event.state]
+            if not state.done:
+                continue
             detail: dict[str, object] = {
                 "strategy": self.spec.strategies[event.index],
                 "state": state.value,

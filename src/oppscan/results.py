@@ -77,6 +77,8 @@ def assemble(found: Found, frames: Frames | None, cursor: Cursor, limit: int | N
     grouped: dict[int, list[JSON]] = {}
     place = cursor
     for number, index, objects in _reported(chunks, frames.first, scan_id):
+        if number < cursor.frame:
+            continue
         skip = cursor.given if number == cursor.frame else 0
         room = None if limit is None else limit - len(items)
         part = objects[skip:] if room is None else objects[skip : skip + room]

@@ -46,6 +46,7 @@ def parser() -> ArgumentParser:
     for command in COMMANDS:
         sub = commands.add_parser(
             command.name,
+            prog=f"oppscan {command.name}",
             help=command.summary,
             description=command.description,
             formatter_class=RawDescriptionHelpFormatter,

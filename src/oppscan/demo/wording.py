@@ -28,7 +28,8 @@ _OUTCOMES: Final = {
     "skipped": "skipped",
 }
 ADVICE: Final = (
-    "score: the chance, estimated from history, of a gain a month on. A demonstration, no advice."
+    "score: the chance of a gain a month later, estimated from the share's own history; "
+    "ranked by score, halved for every two months of age. A demonstration, no advice."
 )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Mapping
-from threading import Event
 from types import TracebackType
 from typing import Final, Self
 
@@ -27,7 +26,7 @@ from oppscan.registry import ScanRegistry
 from oppscan.runner.answers import failure, finisher
 from oppscan.runner.attempt import Attempt, End, Ended, time_left
 from oppscan.runner.plan import Plan, make_plan
-from oppscan.runner.strategies import Collected, Rank, ScanContext, Strategies
+from oppscan.runner.strategies import Collected, Flag, Rank, ScanContext, Strategies
 from oppscan.runner.threads import BlockingThreads, TooManyHungThreads
 
 _RETRY_PAUSE: Final = 0.2
@@ -256,7 +255,7 @@ class _Run:
         holding, limits, rank = self.claim.holding, self.claim.limits, self.plan.rank
         seconds = min(self.plan.timeout_of(strategy), time_left(self.deadline))
         self.claim.post(reports.started(holding, name))
-        token = Event()
+        token = Flag()
         context = self._context(name, elapsed() + seconds, token)
         attempt = Attempt(strategy, context, Collected(), token)
         finish = finisher(holding, name, limits, rank)
@@ -281,7 +280,7 @@ class _Run:
         found = attempt.collected.snapshot()
         return failure(holding, name, limits, rank, error, found, timed_out=timed_out)
 
-    def _context(self, name: str, deadline: float, token: Event) -> ScanContext:
+    def _context(self, name: str, deadline: float, token: Flag) -> ScanContext:
         claim = self.claim
         return ScanContext(
             claim.owner, claim.scan_id, name, claim.params, claim.metadata, deadline, token

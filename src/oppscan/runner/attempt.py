@@ -12,13 +12,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from enum import Enum, auto
-from threading import Event
 from typing import Final, cast
 
 from attrs import frozen
 
 from oppscan.clock import delay, elapsed
-from oppscan.runner.strategies import Collected, Kind, ScanContext, Strategy, call_blocking
+from oppscan.runner.strategies import Collected, Flag, Kind, ScanContext, Strategy, call_blocking
 from oppscan.runner.threads import BlockingThreads
 
 GRACE: Final = 0.2
@@ -54,7 +53,7 @@ class Attempt:
     """A strategy under way."""
 
     def __init__(
-        self, strategy: Strategy, context: ScanContext, collected: Collected, token: Event
+        self, strategy: Strategy, context: ScanContext, collected: Collected, token: Flag
     ) -> None:
         self.strategy = strategy
         self.context = context
@@ -149,7 +148,7 @@ def time_left(deadline: float) -> float:
 
 
 async def run_alone(
-    strategy: Strategy, context: ScanContext, collected: Collected, token: Event
+    strategy: Strategy, context: ScanContext, collected: Collected, token: Flag
 ) -> Ended:
     """Run a coroutine strategy in a loop of its own, until it ends or its token is set."""
     attempt = Attempt(strategy, context, collected, token)

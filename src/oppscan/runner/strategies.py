@@ -55,6 +55,16 @@ class Strategy:
     call: StrategyCall
     timeout: float | None = None
     priority: int = 0
+    kind: Kind = field(init=False, repr=False, eq=False)
+    takes_context: bool = field(init=False, repr=False, eq=False)
+
+    @kind.default
+    def _kind(self) -> Kind:
+        return kind_of(self.call)
+
+    @takes_context.default
+    def _takes_context(self) -> bool:
+        return takes_context(self.call)
 
     def __attrs_post_init__(self) -> None:
         """Refuse what cannot be run."""
@@ -68,30 +78,32 @@ class Strategy:
             msg = f"the priority of strategy {self.name!r} must be an int, not {self.priority!r}"
             raise InvalidInput(msg)
 
-    @property
-    def kind(self) -> Kind:
-        """How it is called."""
-        call = _unwrapped(self.call)
-        for test, kind in _KINDS:
-            if test(call) or test(getattr(call, "__call__", None)):  # noqa: B004 - its own method
-                return kind
-        return Kind.BLOCKING
-
-    @property
-    def takes_context(self) -> bool:
-        """Whether it wants a `ScanContext`: it has a first argument without a default."""
-        try:
-            parameters = inspect.signature(self.call).parameters.values()
-        except (TypeError, ValueError):
-            return True
-        return any(
-            p.default is p.empty and p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}
-            for p in parameters
-        )
-
     def bound(self, context: ScanContext) -> Callable[[], object]:
         """Give the call that runs it."""
         return functools.partial(self.call, context) if self.takes_context else self.call
+
+
+def kind_of(call: object) -> Kind:
+    """Tell how a strategy is called, also one that is a partial or an object with ``__call__``."""
+    inner = _unwrapped(call)
+    for test, kind in _KINDS:
+        if test(inner) or test(getattr(inner, "__call__", None)):  # noqa: B004 - its own method
+            return kind
+    return Kind.BLOCKING
+
+
+def takes_context(call: object) -> bool:
+    """Tell whether a strategy wants a `ScanContext`: its first argument has no default."""
+    if not callable(call):
+        return False
+    try:
+        parameters = inspect.signature(call).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    return any(
+        p.default is p.empty and p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}
+        for p in parameters
+    )
 
 
 def _unwrapped(call: object) -> object:
@@ -173,6 +185,23 @@ class Token(Protocol):
     def is_set(self) -> bool:
         """Whether it should stop."""
         ...
+
+
+class Flag:
+    """A token within one process: one attribute, far cheaper than an event with its lock."""
+
+    __slots__ = ("_set",)
+
+    def __init__(self) -> None:
+        self._set = False
+
+    def set(self) -> None:
+        """Tell the strategy to stop."""
+        self._set = True
+
+    def is_set(self) -> bool:
+        """Whether it should stop."""
+        return self._set
 
 
 @frozen

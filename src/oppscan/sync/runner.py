@@ -32,6 +32,7 @@ from oppscan.runner.attempt import run_alone
 from oppscan.runner.plan import Plan, make_plan
 from oppscan.runner.strategies import (
     Collected,
+    Flag,
     Rank,
     ScanContext,
     Strategies,
@@ -237,7 +238,7 @@ class _Attempt:
     seconds: float
     deadline: float
     collected: Collected
-    token: threading.Event
+    token: Flag
     job: Job | None = None
 
 
@@ -305,7 +306,7 @@ class _Run:
         strategy = self.plan.strategies[name]
         now = elapsed()
         seconds = min(self.plan.timeout_of(strategy), max(0.0, self.deadline - now))
-        attempt = _Attempt(name, seconds, now + seconds, Collected(), threading.Event())
+        attempt = _Attempt(name, seconds, now + seconds, Collected(), Flag())
         claim = self.claim
         context = ScanContext(
             claim.owner, claim.scan_id, name, claim.params, claim.metadata,

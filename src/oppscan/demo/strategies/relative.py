@@ -165,7 +165,7 @@ def rebalancing(market: Market) -> list[Opportunity]:
     """Restore equal weights when a share's weight is off by five points of the portfolio.
 
     Sell what outgrew the band and buy what fell below it; then all weights are equal again. A new
-    share joins on its first day. The five-point half of Swedroe's 5/25 rule. Gains are measured
+    share joins at its first close. The five-point half of Swedroe's 5/25 rule. Gains are measured
     against the mean of all shares.
     """
     signals: dict[str, list[Signal]] = defaultdict(list)
@@ -173,6 +173,7 @@ def rebalancing(market: Market) -> list[Opportunity]:
     for _, today in sorted(_growth(market).items()):
         if not today.keys() <= weights.keys():
             weights = dict.fromkeys(sorted({*weights, *today}), 1.0)
+            continue
         for symbol, (factor, _) in today.items():
             weights[symbol] *= factor
         total = math.fsum(weights.values())
@@ -226,12 +227,16 @@ def _growth(market: Market) -> dict[date, dict[str, tuple[float, int]]]:
 
 
 def _mean_index(market: Market) -> dict[date, float]:
-    """Logarithm of an index that moves by the mean of its shares' logarithmic returns."""
+    """Logarithm of an index that moves by the mean of its shares' logarithmic returns.
+
+    A share counts from its second day.
+    """
     growth = _growth(market)
     level = 0.0
     index = {}
     for day in market.calendar:
-        level += fmean(math.log(factor) for factor, _ in growth[day].values())
+        moves = [math.log(factor) for factor, i in growth[day].values() if i]
+        level += fmean(moves) if moves else 0.0
         index[day] = level
     return index
 

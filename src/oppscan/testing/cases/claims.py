@@ -78,9 +78,7 @@ class ClaimCases(Cases):
         assert caught.value.status.state is ScanState.COMPLETE
         assert caught.value.status == status
 
-    async def test_g6_claiming_another_owner_s_scan_is_claiming_nothing(
-        self, world: World
-    ) -> None:
+    async def test_g6_claiming_another_owner_s_scan_is_claiming_nothing(self, world: World) -> None:
         worker = world.worker()
         ticket = await world.start(worker)
         with pytest.raises(ScanNotFound):
@@ -346,9 +344,7 @@ class LeavingCases(Cases):
         assert status.outcome("beta").state is OutcomeState.CANCELLED
 
     @pytest.mark.parametrize("ending", ["complete", "fail", "release"])
-    async def test_left_after_an_ending_nothing_is_written(
-        self, world: World, ending: str
-    ) -> None:
+    async def test_left_after_an_ending_nothing_is_written(self, world: World, ending: str) -> None:
         worker = world.worker()
         ticket = await world.start(worker)
         with pytest.raises(ValueError, match="late"):
@@ -451,9 +447,7 @@ class LeaseBoundaryCases(Cases):
         world.manual.jump(0.001)
         assert (await worker.registry.status(ticket.scan_id)).stalled
 
-    async def test_a_running_record_expires_running_ttl_after_its_lease(
-        self, world: World
-    ) -> None:
+    async def test_a_running_record_expires_running_ttl_after_its_lease(self, world: World) -> None:
         exact(world)
         worker, other = world.worker(), world.worker()
         ticket = await world.start(worker)

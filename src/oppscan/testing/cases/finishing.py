@@ -161,9 +161,7 @@ class FinishingCases(Cases):
         assert status.outcome("alpha").error == ("ValueError: " + "x" * 5000)[:2000]
         assert status.error == "y" * 2000
 
-    @pytest.mark.parametrize(
-        ("ending", "error"), [("fail", ScanFailed), ("cancel", ScanCancelled)]
-    )
+    @pytest.mark.parametrize(("ending", "error"), [("fail", ScanFailed), ("cancel", ScanCancelled)])
     async def test_results_of_an_unsuccessful_scan_say_so(
         self, world: World, ending: str, error: type[ScanFailed | ScanCancelled]
     ) -> None:

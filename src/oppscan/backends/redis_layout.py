@@ -1,0 +1,271 @@
+"""How scans lie in Redis: the names of keys, and the bytes under them. Pure.
+
+All keys of an owner share the hash tag ``{namespace:SHARD}``, SHARD being the first two digits of
+the owner's tag, so that they lie in one slot and change in one script.
+
+=========================  ======  =============================================================
+key, after the hash tag    type    holds
+=========================  ======  =============================================================
+``r:scan``                 string  `Record`: a fixed header, the head, the logs spec and events
+``d:scan``                 string  the data log, after its own small header
+``i:tag``                  hash    the owner's index: scan → entry
+``o:tag``                  zset    the order of the index: scan by place
+``l:tag``                  zset    the owner's live scans, with their names, by the end of that
+``q:tag``                  hash    pointers: name → scan
+``due``                    zset    the shard's scans by due time
+=========================  ======  =============================================================
+
+Laws
+- Every key has a TTL from its first write on. It ends `SLACK` after the last thing under the key
+  is kept, so that what is over is told by the times stored beside it, never by a key that
+  went a moment before a reader's clock says so.
+- Numbers are 6 bytes, big end first: milliseconds fit until the year 10889.
+- A log is a row of groups, one for each write: the instant, ``frames * 2 + packed``, the size,
+  the frames. Scripts read none of it but how to skip a group. Groups that shrink are deflated.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import frozen
+
+from oppscan.errors import CorruptRecord
+from oppscan.ops import IndexEntry, StoredHead
+from oppscan.record import Frames, Stamped
+
+SLACK: Final = 1000
+"""Milliseconds; more than a round trip, by which a reader's idea of the store's time may lag."""
+
+PACK_FROM: Final = 160
+"""Bytes; what is shorter gains too little by deflating to pay for the time."""
+
+_SUFFIX: Final = 32
+_RAW: Final = 16
+_HEADER: Final = struct.Struct(">" + "HI" * 9)
+_DATA_HEADER: Final = struct.Struct(">HIHI")
+_ENTRY: Final = struct.Struct(">" + "HI" * 4)
+
+
+# --- Names --------------------------------------------------------------------------------------
+
+
+def shard_of(name: str) -> str:
+    """Give the shard of a scan's id or of an owner's tag: its first two digits."""
+    return name[:2]
+
+
+def key(namespace: str, kind: str, name: str) -> str:
+    """Give the key of one scan (kinds ``r``, ``d``) or one owner (``i``, ``o``, ``l``, ``q``)."""
+    return f"{{{namespace}:{name[:2]}}}{kind}:{name}"
+
+
+def due_key(namespace: str, shard: str) -> str:
+    """Give the key of a shard's due times."""
+    return f"{{{namespace}:{shard}}}due"
+
+
+def short(scan_id: str) -> bytes:
+    """Give a scan's id without its owner's tag, as 16 bytes; what is no id of ours stays text."""
+    suffix = scan_id.partition("-")[2]
+    if len(suffix) == _SUFFIX:
+        try:
+            raw = bytes.fromhex(suffix)
+        except ValueError:
+            return suffix.encode()
+        return raw if raw.hex() == suffix else suffix.encode()
+    return suffix.encode()
+
+
+def long(tag: str, suffix: bytes) -> str:
+    """Give back the id that `short` shortened."""
+    return f"{tag}-{suffix.hex() if len(suffix) == _RAW else suffix.decode()}"
+
+
+# --- Numbers ------------------------------------------------------------------------------------
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def _read_varint(raw: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        byte = raw[at]
+        at += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:  # noqa: PLR2004 - the continuation bit
+            return number, at
+        shift += 7
+
+
+def _wide(pairs: tuple[int, ...]) -> list[int]:
+    return [high << 32 | low for high, low in zip(pairs[::2], pairs[1::2], strict=True)]
+
+
+# --- Logs ---------------------------------------------------------------------------------------
+
+
+def pack_group(frames: Sequence[bytes]) -> bytes:
+    """Give the bytes of one write's frames, without the instant, which the store puts first."""
+    if not frames:
+        return b""
+    if len(frames) == 1:
+        raw = frames[0]
+    else:
+        raw = b"".join(part for frame in frames for part in (_varint(len(frame)), frame))
+    packed = 0
+    if len(raw) >= PACK_FROM:
+        tight = zlib.compress(raw, 1)
+        if len(tight) < len(raw):
+            raw, packed = tight, 1
+    return b"".join((_varint(len(frames) * 2 + packed), _varint(len(raw)), raw))
+
+
+def read_groups(raw: bytes, start: int, first: int, what: str) -> tuple[int, list[Stamped]]:
+    """Read a log from frame number ``first`` at offset ``start``; give its length and frames."""
+    frames: list[Stamped] = []
+    at, end = start, len(raw)
+    try:
+        while at < end:
+            stamp = int.from_bytes(raw[at : at + 6])
+            count, at = _read_varint(raw, at + 6)
+            size, at = _read_varint(raw, at)
+            body = raw[at : at + size]
+            at += size
+            if at > end:
+                raise CorruptRecord(f"{what}: a log ends in the middle of a group")
+            frames += [Stamped(stamp, frame) for frame in _frames(body, count)]
+    except (IndexError, zlib.error) as error:
+        raise CorruptRecord(f"{what}: a stored log makes no sense ({error})") from error
+    return first + len(frames), frames
+
+
+def _frames(body: bytes, count: int) -> list[bytes]:
+    if count & 1:
+        body = zlib.decompress(body)
+    if count >> 1 == 1:
+        return [body]
+    frames, at = [], 0
+    for _ in range(count >> 1):
+        size, at = _read_varint(body, at)
+        frames.append(body[at : at + size])
+        at += size
+    if at != len(body):
+        raise IndexError("frames do not fill their group")
+    return frames
+
+
+# --- Records ------------------------------------------------------------------------------------
+
+
+@frozen
+class Record:
+    """What lies under ``r:scan``, as of ``now``: what is kept no longer is None."""
+
+    head: StoredHead | None
+    spec: Frames | None
+    events: Frames | None
+
+
+ABSENT: Final = Record(None, None, None)
+
+
+def read_record(
+    raw: bytes | None, now: int, what: str, *, spec: bool = True, events: bool = True
+) -> Record:
+    """Read a record; ``spec`` and ``events`` say which logs are wanted if the head is there."""
+    if raw is None:
+        return ABSENT
+    if len(raw) < _HEADER.size:
+        raise CorruptRecord(f"{what}: the stored record is too short")
+    stamp, _, keep, head_size, room, spec_until, spec_size, events_until, _ = _wide(
+        _HEADER.unpack_from(raw)
+    )
+    at = _HEADER.size
+    spec_at = at + room
+    events_at = spec_at + spec_size
+    if head_size > room or events_at > len(raw):
+        raise CorruptRecord(f"{what}: the stored record makes no sense")
+    head = None
+    if head_size and keep > now:
+        body_at = at + 1 + raw[at]
+        try:
+            version = raw[at + 1 : body_at].decode()
+        except UnicodeDecodeError as error:
+            raise CorruptRecord(f"{what}: the stored record makes no sense ({error})") from error
+        head = StoredHead(version, stamp, raw[body_at : at + head_size])
+    whole = head is None
+    return Record(
+        head,
+        _log(raw[:events_at], spec_at, spec_until, now, what) if spec or whole else None,
+        _log(raw, events_at, events_until, now, what) if events or whole else None,
+    )
+
+
+def _log(raw: bytes, start: int, until: int, now: int, what: str) -> Frames | None:
+    if until <= now:
+        return None
+    length, items = read_groups(raw, start, 0, what)
+    return Frames(length, 0, tuple(items))
+
+
+def read_data(
+    header: bytes | None, groups: bytes, first: int, wanted: int, now: int, what: str
+) -> Frames | None:
+    """Read the data log from its header and its ``groups`` from frame ``first`` on."""
+    if not header:
+        return None
+    if len(header) != _DATA_HEADER.size:
+        raise CorruptRecord(f"{what}: the stored data is too short")
+    until, count = _wide(_DATA_HEADER.unpack(header))
+    if until <= now:
+        return None
+    length, items = read_groups(groups, 0, first, what)
+    if length != count:
+        raise CorruptRecord(f"{what}: {length} of {count} frames of stored data are there")
+    return Frames(count, wanted, tuple(items[wanted - first :]))
+
+
+def head_bytes(version: str, body: bytes) -> bytes:
+    """Give the head as it lies in a record."""
+    name = version.encode()
+    return bytes((len(name),)) + name + body
+
+
+# --- Index entries ------------------------------------------------------------------------------
+
+
+def entry_tail(name: str, body: bytes) -> bytes:
+    """Give what follows the four numbers of an index entry."""
+    raw = name.encode()
+    tight = zlib.compress(body, 1)
+    packed = len(tight) < len(body)
+    return b"".join(
+        (bytes((len(raw),)), raw, b"\1" if packed else b"\0", tight if packed else body)
+    )
+
+
+def read_entry(raw: bytes | None, now: int, what: str) -> IndexEntry | None:
+    """Read an index entry; None where it is kept no longer."""
+    if raw is None:
+        return None
+    try:
+        order, live_until, until, stamp = _wide(_ENTRY.unpack_from(raw))
+        at = _ENTRY.size + 1 + raw[_ENTRY.size]
+        name = raw[_ENTRY.size + 1 : at].decode()
+        body = raw[at + 1 :]
+        if raw[at]:
+            body = zlib.decompress(body)
+    except (struct.error, IndexError, UnicodeDecodeError, zlib.error) as error:
+        raise CorruptRecord(f"{what}: the stored index entry makes no sense ({error})") from error
+    return IndexEntry(order, live_until > now, name, stamp, body) if until > now else None
