@@ -23,7 +23,6 @@ from oppscan.inputs import Limits
 from oppscan.leaving import BEATS_PER_LEASE, farewell, fork_error, not_entered
 from oppscan.model import JSON, ScanStatus
 
-
 _Queued = tuple[Report, asyncio.Future[None] | None]
 
 

@@ -32,7 +32,7 @@ class Call(Generic[R]):
         return isinstance(self.request, (Apply, Purge))
 
 
-HostLookup = Callable[[str, str | None], "ScanStatus | None | Awaitable[ScanStatus | None]"]
+HostLookup = Callable[[str, str | None], "ScanStatus | Awaitable[ScanStatus | None] | None"]
 
 
 @frozen

@@ -145,7 +145,7 @@ def _number(value: float) -> float:
     return value if type(value) is float else float(value)
 
 
-def _value(value: object, depth: int) -> object:
+def _value(value: object, depth: int) -> object:  # noqa: PLR0911 - one line a type
     if value is None or value is True or value is False:
         return value
     if isinstance(value, str):

@@ -108,6 +108,7 @@ def extended_by_reading(scope: Scope, found: Found) -> Flow[Found]:
 
 
 def rewritten(found: Found, head: Head, operation: str, now: int) -> Found:
+    """Give what was found, as a write left it that the store took at ``now``."""
     scan = Scan(found.scan.scan_id, operation, settle_head(head, now), now)
     return Found(scan, found.spec, found.events, found.data, found.store)
 
@@ -241,10 +242,11 @@ def stalled(scope: Scope, limit: int) -> Flow[list[ScanStatus]]:
         reply: Selected = yield from ask(0, SelectDue(limit - len(found), beyond))
         for seen in reply.sightings:
             head = codec.decode_head(seen.head, seen.scan_id)
-            if head is not None and reply.now < ttl.expires_at(head):
-                if ttl.stalled(head, reply.now):
-                    spec = codec.decode_spec(seen.spec, seen.scan_id)
-                    found.append(status_of(seen.scan_id, head, reply.now, spec))
+            if head is None or reply.now >= ttl.expires_at(head):
+                continue
+            if ttl.stalled(head, reply.now):
+                spec = codec.decode_spec(seen.spec, seen.scan_id)
+                found.append(status_of(seen.scan_id, head, reply.now, spec))
         beyond = reply.more
     return found
 

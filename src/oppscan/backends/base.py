@@ -3,8 +3,8 @@
 Write a backend in one of two ways:
 
 - The store has transactions (a SQL database, a dictionary behind a lock): subclass
-  `TransactionalBackend` and give it one method, ``transaction``. `oppscan.backends.reference` does the
-  rest, for the async and the blocking face.
+  `TransactionalBackend` and give it one method, ``transaction``. `oppscan.backends.reference`
+  does the rest, for the async and the blocking face.
 - The store has its own language (a server with scripts): subclass `StorageBackend` and
   interpret the four requests of `oppscan.ops` yourself; `oppscan.backends.reference` is their exact
   meaning, and ``oppscan.testing`` the suite that compares.

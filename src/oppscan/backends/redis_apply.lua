@@ -133,7 +133,7 @@ local changes = {}
 function changes.put()
   local _, k = key()
   local due, member, r = key(), take(), record(k)
-  r.head = take()
+  r.head, r.changed = take(), true
   local life, keep, when = number(), number(), take()
   r[STAMP], r[EXPIRES], r[KEEP] = now, now + life, now + keep
   if when == '' then return call('ZREM', due, member) end
@@ -159,6 +159,7 @@ function changes.append()
     return call('PEXPIREAT', name, text(till + SLACK))
   end
   local r, u = record(k), UNTIL[part]
+  r.changed = true
   local lapsed = fresh or r[u] <= now
   if part == 'spec' then
     if lapsed or frames > 0 then
@@ -239,5 +240,5 @@ for nth = 1, number() do
   if not holds then return {nth, now, found or ''} end
 end
 for _ = 1, number() do changes[take()]() end
-for k, r in pairs(records) do if r.changed ~= false then flush(k, r) end end
+for k, r in pairs(records) do if r.changed then flush(k, r) end end
 return {0, now, ''}

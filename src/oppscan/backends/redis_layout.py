@@ -269,3 +269,8 @@ def read_entry(raw: bytes | None, now: int, what: str) -> IndexEntry | None:
     except (struct.error, IndexError, UnicodeDecodeError, zlib.error) as error:
         raise CorruptRecord(f"{what}: the stored index entry makes no sense ({error})") from error
     return IndexEntry(order, live_until > now, name, stamp, body) if until > now else None
+
+
+def index_pattern(namespace: str) -> str:
+    """Give the pattern that the indexes of a namespace's owners match."""
+    return f"{{{namespace}:*}}i:*"

@@ -103,7 +103,7 @@ def _select_due(space: Space, request: SelectDue) -> Selected:
 def _purge(space: Space, request: Purge) -> Purged:
     gone = 0
     droppers: dict[str, Callable[[str], None]] = {
-        "h": lambda rest: space.drop_head(rest),
+        "h": space.drop_head,
         "p": lambda rest: space.drop_log(*rest.split("/")),
         "i": lambda rest: space.drop_entry(*rest.split("/")),
         "q": lambda rest: space.tx.delete(space.key("q", rest)),

@@ -87,13 +87,16 @@ class Space:
         self.namespace = namespace
 
     def key(self, kind: str, *parts: str) -> str:
+        """Build a key of this namespace."""
         return "/".join((self.namespace, kind, *parts))
 
     def get(self, key: str) -> Value | None:
+        """Give the value under a key, where it is still kept."""
         row = self.tx.get(key)
         return row.value if row is not None and row.until > self.now else None
 
     def length(self, scan_id: str, part: Part) -> int | None:
+        """Count the frames of a log; None where it is gone."""
         value = self.get(self.key("p", scan_id, part))
         return None if value is None else cast("int", value[0])
 
@@ -122,6 +125,7 @@ class Space:
         ]
 
     def entry(self, tag: str, scan_id: str) -> IndexEntry | None:
+        """Give a scan's entry in its owner's index."""
         value = self.get(self.key("i", tag, scan_id))
         if value is None:
             return None
@@ -129,6 +133,7 @@ class Space:
         return IndexEntry(order, live_until > self.now, name, stamp, body)
 
     def sighting(self, tag: str, scan_id: str, parts: frozenset[Part], start: int = 0) -> Sighting:
+        """Give all that is held of a scan: ``parts``, or everything where its head is gone."""
         value = self.get(self.key("h", scan_id))
         head = None
         if value is None:
@@ -146,6 +151,7 @@ class Space:
         )
 
     def frames(self, scan_id: str, part: Part, start: int = 0) -> Frames | None:
+        """Give a log from frame ``start`` on; None where it is gone."""
         length = self.length(scan_id, part)
         if length is None:
             return None
@@ -153,17 +159,20 @@ class Space:
         return Frames(length, start, tuple(Stamped(*row.value) for _, row in rows))  # type: ignore[arg-type]
 
     def drop_log(self, scan_id: str, part: str) -> None:
+        """Drop a log with its frames."""
         self.tx.delete(self.key("p", scan_id, part))
         for key, _ in self.tx.scan(self.key("f", scan_id, part, "")):
             self.tx.delete(key)
 
     def drop_head(self, scan_id: str) -> None:
+        """Drop a head with its due time."""
         row = self.tx.get(self.key("h", scan_id))
         if row is not None:
             self.tx.delete(self.key("d", order_text(cast("int", row.value[3])), scan_id))
             self.tx.delete(self.key("h", scan_id))
 
     def drop_entry(self, tag: str, scan_id: str) -> None:
+        """Drop an index entry with its place and its mark of being live."""
         row = self.tx.get(self.key("i", tag, scan_id))
         if row is not None:
             self.tx.delete(self.key("o", tag, order_text(cast("int", row.value[0]))))
@@ -172,8 +181,10 @@ class Space:
 
 
 def order_text(number: int) -> str:
+    """Give an instant as a part of a key that sorts like the number."""
     return f"{number:016d}"
 
 
 def number_text(number: int) -> str:
+    """Give a frame number as a part of a key that sorts like the number."""
     return f"{number:08d}"

@@ -158,18 +158,7 @@ class SQLiteBackend(TransactionalBackend):
         """Bring the file to our schema, or refuse it."""
         connection.execute("BEGIN IMMEDIATE")
         try:
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            (ours,) = connection.execute("PRAGMA application_id").fetchone()
-            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if tables and ours != APPLICATION_ID:
-                msg = f"{self.path} is another program's database; give oppscan a file of its own"
-                raise StorageMisconfigured(msg)
-            if version > SCHEMA_VERSION:
-                msg = (
-                    f"{self.path} has schema {version}, this oppscan knows up to "
-                    f"{SCHEMA_VERSION}; upgrade oppscan, or give it another file"
-                )
-                raise StorageMisconfigured(msg)
+            version = self._version(connection)
             if version < SCHEMA_VERSION:
                 for statement in _SCHEMA.split(";"):
                     connection.execute(statement)
@@ -177,6 +166,22 @@ class SQLiteBackend(TransactionalBackend):
         except BaseException:
             connection.execute("ROLLBACK")
             raise
+
+    def _version(self, connection: sqlite3.Connection) -> int:
+        """Give the file's schema version; refuse what is not ours, or newer than we know."""
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (ours,) = connection.execute("PRAGMA application_id").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables and ours != APPLICATION_ID:
+            msg = f"{self.path} is another program's database; give oppscan a file of its own"
+            raise StorageMisconfigured(msg)
+        if version > SCHEMA_VERSION:
+            msg = (
+                f"{self.path} has schema {version}, this oppscan knows up to {SCHEMA_VERSION}; "
+                "upgrade oppscan, or give it another file"
+            )
+            raise StorageMisconfigured(msg)
+        return int(version)
 
     def _use_wal(self, connection: sqlite3.Connection, deadline: float) -> None:
         """Switch to the write-ahead log; SQLite does not wait for its turn here, so we do."""
@@ -244,7 +249,7 @@ class _View:
             low = prefix
         found = self.connection.execute(
             "SELECT key, value, until FROM rows WHERE key >= ? AND key < ? "
-            f"ORDER BY key {'DESC' if reverse else 'ASC'} LIMIT ?",
+            f"ORDER BY key {'DESC' if reverse else 'ASC'} LIMIT ?",  # noqa: S608 - two constants
             (low, high, -1 if limit is None else limit),
         )
         return [(key, Row(_unpack(value), until)) for key, value, until in found]

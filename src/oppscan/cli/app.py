@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -22,6 +22,7 @@ from oppscan.cli.command import Command, CommandFailed
 COMMANDS: Final[tuple[Command, ...]] = (demo.COMMAND,)
 
 FAILED: Final = 1
+MISUSED: Final = 2
 INTERRUPTED: Final = 128 + signal.SIGINT
 UNREAD: Final = 128 + 13  # what a shell reports of a program that SIGPIPE ended
 _ENDINGS: Final = tuple(
@@ -29,7 +30,8 @@ _ENDINGS: Final = tuple(
 )
 
 _ABOUT: Final = "Progress, results and recovery of long scans, the same from every worker."
-_MORE: Final = "oppscan COMMAND --help tells more about one of them."
+_MORE: Final = "oppscan COMMAND --help tells more about it."
+_USAGE: Final = "oppscan [--version] [--help] COMMAND ..."
 
 
 def parser() -> ArgumentParser:
@@ -37,23 +39,28 @@ def parser() -> ArgumentParser:
     top = ArgumentParser(
         prog="oppscan",
         description=_ABOUT,
-        epilog=_MORE,
-        usage="oppscan [--version] [--help] COMMAND ...",
+        epilog=_overview(),
+        usage=_USAGE,
         formatter_class=RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"oppscan {__version__}")
-    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = top.add_subparsers(metavar="COMMAND", help=SUPPRESS)
     for command in COMMANDS:
         sub = commands.add_parser(
             command.name,
             prog=f"oppscan {command.name}",
-            help=command.summary,
             description=command.description,
             formatter_class=RawDescriptionHelpFormatter,
         )
         command.arguments(sub)
         sub.set_defaults(command=command)
+    top.set_defaults(command=None)
     return top
+
+
+def _overview() -> str:
+    lines = (f"  {command.name:<10} {command.summary}" for command in COMMANDS)
+    return "\n".join(("commands:", *lines, "", _MORE))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,8 +68,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Wrong usage, ``--help`` and ``--version`` raise `SystemExit`, as argparse has it.
     """
-    options = parser().parse_args(arguments)
-    command: Command = options.command
+    top = parser()
+    options = top.parse_args(arguments)
+    command: Command | None = options.command
+    if command is None:
+        top.print_help(sys.stderr)
+        return MISUSED
+    return _status(command, options)
+
+
+def _status(command: Command, options: Namespace) -> int:
     try:
         with _orderly_end():
             status = command.run(options)
@@ -90,5 +105,5 @@ def _orderly_end() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _end(number: int, frame: FrameType | None) -> None:
+def _end(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)

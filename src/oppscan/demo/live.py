@@ -1,6 +1,6 @@
 """The show on a terminal that can be redrawn; needs rich (the extra ``cli``).
 
-Everything is laid out for 76 columns and 20 rows at least; smaller ones get `oppscan.demo.plain`.
+Everything is laid out for 80 columns and 22 rows at least; smaller ones get `oppscan.demo.plain`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from oppscan.demo import wording
 from oppscan.demo.scene import Ending, Poller, Proof, Scene
 from oppscan.demo.wire import Scan, Strategy
 
-LEAST_WIDTH: Final = 76
-LEAST_HEIGHT: Final = 20
+LEAST_WIDTH: Final = 80
+LEAST_HEIGHT: Final = 22
 WIDEST: Final = 120
 FRAMES: Final = 12  # a second, at most
 
@@ -47,10 +47,10 @@ _GLYPHS: Final = {
     "empty": "○",
     "failed": "✗",
     "timed_out": "✗",
-    "cancelled": "–",
-    "skipped": "–",
+    "cancelled": "-",
+    "skipped": "-",
 }
-_PLAIN_GLYPHS: Final = str.maketrans("·✓○✗–", ".+o!-")
+_PLAIN_GLYPHS: Final = str.maketrans("·✓○✗", ".+o!")
 
 
 @define
@@ -91,21 +91,25 @@ class LiveView:
         """Draw the last frame, and under it how it went."""
         self._live.update(self._frame(scene), refresh=True)
         self.stop()
-        say = self.console.print
-        say(Text(f"\n {wording.title(end)}", style="bold"))
-        say(Padding(_table(end, self._width - 2), (0, 0, 0, 1)))
-        say(Text(f" {wording.ADVICE}", style="bright_black"))
+        self._say(wording.title(end), "bold")
+        self.console.print(Padding(_table(end, self._width - 2), (0, 0, 0, 1)))
+        self._say(wording.ADVICE, "bright_black")
+        if failures := wording.failures(end.scan):
+            self._say("\n".join(failures), "red")
         if end.proof is not None:
-            say(Padding(_proof(end.proof), (1, 0, 0, 1)), width=self._width)
+            self.console.print(Padding(_proof(end.proof), (1, 0, 0, 1)), width=self._width)
         style = "bold red" if end.flaws else "bold green"
-        say(Padding(Text(wording.summary(end), style=style), (1, 0, 0, 1)), width=self._width)
+        self._say(f"{wording.verdict(end)}\n{wording.summary(end)}", style)
+
+    def _say(self, text: str, style: str) -> None:
+        self.console.print(Padding(Text(text, style=style), (1, 0, 0, 1)), width=self._width)
 
     # --- One frame ------------------------------------------------------------------------------
 
     def _frame(self, scene: Scene) -> RenderableType:
         body = Group(
-            Text.assemble(("oppscan demo", "bold"), f"  {wording.heading(scene)[0]}"),
-            Text(wording.heading(scene)[1], style="bright_black"),
+            Text("oppscan demo", style="bold"),
+            *(Text(line, no_wrap=True, overflow="ellipsis") for line in wording.heading(scene)),
             "",
             self._progress(scene),
             "",
@@ -141,13 +145,13 @@ class LiveView:
     def _strategies(self, scene: Scene) -> RenderableType:
         """Two columns, filled downwards: fourteen rows would leave no room on a small terminal."""
         grid = Table.grid(padding=(0, 1))
-        grid.width = self._width - 2
+        spare = (self._width - LEAST_WIDTH) // 2
         for _ in range(2):
             grid.add_column(width=1)
-            grid.add_column(no_wrap=True, ratio=2, overflow="ellipsis")
-            grid.add_column(no_wrap=True, ratio=1, overflow="ellipsis", justify="right")
-            grid.add_column(width=6, justify="right")
-            grid.add_column(width=2)
+            grid.add_column(width=20, no_wrap=True, overflow="ellipsis")
+            grid.add_column(width=8 + min(spare, 20), no_wrap=True, overflow="ellipsis")
+            grid.add_column(width=5, justify="right")
+            grid.add_column(width=1)
         half = (len(scene.scan.strategies) + 1) // 2
         left, right = scene.scan.strategies[:half], scene.scan.strategies[half:]
         for place, strategy in enumerate(left):
@@ -158,9 +162,9 @@ class LiveView:
     def _cells(self, strategy: Strategy, scan: Scan) -> Iterator[RenderableType]:
         style, outcome = _STYLES[strategy.state], wording.outcome_text(strategy)
         if strategy.state == "running":
-            yield Text("?", style="yellow") if scan.stalled else self._spinner
+            yield Text("!", style="yellow") if scan.stalled else self._spinner
             if scan.stalled:
-                style, outcome = "yellow", "no worker"
+                style, outcome = "yellow", "stalled"
         else:
             yield Text(self._glyph(strategy), style=style)
         yield Text(strategy.name, style="bright_black" if strategy.state == "pending" else "")

@@ -31,14 +31,14 @@ class PlainView:
             self._headed = True
             self._write("oppscan demo", *wording.heading(scene), "")
         for note in scene.notes[self._notes :]:
-            self._write(f"{note.at:5.1f} s  {wording.count_text(scene.scan):>5}  {note.text}")
+            self._write(f"{note.at:5.1f}s  {wording.count_text(scene.scan):>5}  {note.text}")
         self._notes = len(scene.notes)
         new = [s for s in scene.scan.strategies if s.done and s.name not in self._told]
         before = scene.scan.completed - len(new)
         for place, strategy in enumerate(new, before + 1):
             self._told.add(strategy.name)
             count = f"{place}/{scene.scan.total}"
-            self._write(f"{scene.clock:5.1f} s  {count:>5}  {_outcome(strategy)}")
+            self._write(f"{scene.clock:5.1f}s  {count:>5}  {_outcome(strategy)}")
 
     def stop(self) -> None:
         """Nothing is on the screen that could be left half drawn."""
@@ -48,10 +48,10 @@ class PlainView:
         self._write("", *(wording.poller_text(poller) for poller in scene.pollers))
         self._write("", f"{wording.title(end)}:", "")
         self._lines(wording.table(end.opportunities, self.width or 1000))
-        self._write("", wording.ADVICE)
+        self._write("", wording.ADVICE, *wording.failures(end.scan))
         if end.proof is not None:
             self._write("", *wording.proof_lines(end.proof))
-        self._write("", wording.summary(end))
+        self._write("", wording.verdict(end), wording.summary(end))
 
     def _write(self, *texts: str) -> None:
         for text in texts:
@@ -65,4 +65,4 @@ class PlainView:
 
 def _outcome(strategy: Strategy) -> str:
     took = wording.seconds_text(strategy.duration)
-    return f"{strategy.name:<21} {wording.outcome_text(strategy):<9} {took}".rstrip()
+    return f"{strategy.name:<20} {wording.outcome_text(strategy):<8} {took}".rstrip()

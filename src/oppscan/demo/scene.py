@@ -10,7 +10,6 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from oppscan.demo.strategies import rank
 from oppscan.demo.wire import Scan, Sighting, Strategy
 
 _NOTHING: Final = Scan("starting", 0, 0, 0)
@@ -118,7 +117,7 @@ class Proof:
 
 @frozen
 class Ending:
-    """How it went: the scan in its final state, what was found, best first, and the counts."""
+    """How it went: the scan in its final state, what was found, best first, and all counts."""
 
     scan: Scan
     seconds: float
@@ -151,7 +150,7 @@ def ending(scene: Scene, proof: Proof | None = None) -> Ending:
     return Ending(
         scan=scene.scan,
         seconds=scene.clock,
-        opportunities=sorted(results[0], key=rank, reverse=True),
+        opportunities=results[0],
         alike=all(result == results[0] for result in results),
         pollers=len(sightings),
         polls=sum(sighting.polls for sighting in sightings),

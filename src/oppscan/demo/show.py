@@ -22,6 +22,7 @@ from oppscan.demo.crew import Crew, DemoFailed, Member, kill
 from oppscan.demo.scene import Ending, Poller, Proof, Scene, Worker, ending
 from oppscan.demo.strategies import STRATEGIES
 from oppscan.demo.wire import NAMESPACE, OWNER, Go, Job, Ready
+from oppscan.demo.wording import count_text
 
 POLLERS: Final = 3
 LEASE: Final = 1.0  # seconds; short, so that a killed worker is soon missed
@@ -111,7 +112,8 @@ def run(options: Options, view: View) -> Ending:
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oppscan-demo-")))
-        store = options.store or f"sqlite:///{quote(str(folder / 'scans.db'))}"
+        own = f"sqlite:///{quote(str(folder / 'scans.db'))}"
+        store = own if options.store is None else options.store
         policy = TTLPolicy(lease=LEASE)
         registry = stack.enter_context(sync.connect(store, ttl=policy, namespace=NAMESPACE))
         crew = stack.enter_context(Crew(folder))
@@ -128,9 +130,9 @@ def _play(
     options: Options, store: str, registry: sync.ScanRegistry, stage: Stage, folder: Path
 ) -> Ending:
     scene = stage.scene
-    first, second = folder / "first.log", folder / "second.log"
     half = len(STRATEGIES) // 2 if options.kill else None
-    worker = stage.enter_worker(Job(store, options.pause, str(first), half))
+    first = Job(store, options.pause, str(folder / "first.log"), half)
+    worker = stage.enter_worker(first)
     pollers = [stage.enter_poller(Job(store)) for _ in range(POLLERS)]
     stage.until(lambda: stage.ready(worker, *pollers), "the processes to start")
 
@@ -138,23 +140,40 @@ def _play(
         for member in (*pollers, worker):
             member.say(Go(scan_id))
         stage.news(worker, "runs the scan")
+        proof = None
         if half is None:
             stage.until(lambda: scene.read_out, "the results")
             stage.news(worker, "ran the scan")
-            return ending(scene)
-        stage.until(lambda: scene.scan.completed >= half, "half of the outcomes")
-        kill(worker)
-        stage.news(worker, f"killed (SIGKILL) after {half} outcomes", trouble=True)
-        other = stage.enter_worker(Job(store, options.pause, str(second)))
-        stage.news(other, "starts, and waits for the lease to run out")
-        stage.until(lambda: scene.all_stalled and stage.ready(other), "the scan to stall")
-        settled = tuple(strategy.name for strategy in scene.scan.strategies if strategy.done)
-        scene.note(f"all pollers see it stalled, at {len(settled)} outcomes")
-        other.say(Go(scan_id))
-        stage.news(other, "resumes the scan")
-        stage.until(lambda: scene.read_out, "the results")
-        stage.news(other, "resumed the scan and finished it")
-        return ending(scene, Proof(settled, _names(first), _names(second)))
+        else:
+            stage.until(lambda: scene.scan.completed >= half, "half of the outcomes")
+            second = Job(store, options.pause, str(folder / "second.log"))
+            settled = _replace(stage, worker, second, scan_id)
+            proof = Proof(settled, _names(first), _names(second))
+        return ending(scene, proof)
+
+
+def _replace(stage: Stage, worker: Member, job: Job, scan_id: str) -> tuple[str, ...]:
+    """Kill a worker, have another resume its scan, and give the names that had their outcome."""
+    scene = stage.scene
+    kill(worker)
+    killed = scene.clock
+    fate = f"killed (SIGKILL) at {count_text(scene.scan)}"
+    stage.news(worker, fate, trouble=True)
+    other = stage.enter_worker(job)
+    stage.news(other, "starts, and waits for the scan to stall")
+    stage.until(lambda: scene.all_stalled and stage.ready(other), "the scan to stall")
+
+    stalled = scene.clock
+    settled = tuple(strategy.name for strategy in scene.scan.strategies if strategy.done)
+    scene.note(f"all pollers see the scan stalled, {stalled - killed:.1f} s after the kill")
+    scene.worker(worker.name).doing = f"{fate}, seen stalled {stalled - killed:.1f} s later"
+    stage.until(lambda: scene.clock >= stalled + job.pause, "a moment to watch")
+
+    other.say(Go(scan_id))
+    stage.news(other, "resumes the scan")
+    stage.until(lambda: scene.read_out, "the results")
+    stage.news(other, "resumed the scan and finished it")
+    return settled
 
 
 @contextmanager
@@ -170,8 +189,8 @@ def _scan(registry: sync.ScanRegistry, market: str, *, remove: bool) -> Iterator
                 registry.forget(ticket.scan_id, owner=OWNER)
 
 
-def _names(log: Path) -> tuple[str, ...]:
-    return tuple(log.read_text(encoding="utf-8").split())
+def _names(job: Job) -> tuple[str, ...]:
+    return tuple(Path(job.log).read_text(encoding="utf-8").split())
 
 
 def without_secrets(store: str) -> str:

@@ -70,7 +70,8 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 class Sighting(msgspec.Struct, frozen=True, tag="sighting"):
     """A poller's latest poll, and its count of polls, steps back and misses so far.
 
-    ``scan`` is None as long as no poll was answered; ``opportunities``, with the last one, is everything that the scan found, in the store's order.
+    ``scan`` is None as long as no poll was answered; ``opportunities``, with the last sighting,
+    is everything that the scan found, as ranked by the runner.
     """
 
     scan: Scan | None

@@ -23,13 +23,13 @@ _OUTCOMES: Final = {
     "found": "found",
     "empty": "nothing",
     "failed": "failed",
-    "timed_out": "timed out",
+    "timed_out": "timeout",
     "cancelled": "cancelled",
     "skipped": "skipped",
 }
 ADVICE: Final = (
-    "score: the chance of a gain a month later, estimated from the share's own history; "
-    "ranked by score, halved for every two months of age. A demonstration, no advice."
+    "score: the chance of a gain a month later, from the share's history; in this ranking it "
+    "counts half after two months. A demonstration, no advice."
 )
 
 
@@ -37,13 +37,13 @@ def outcome_text(strategy: Strategy) -> str:
     """``20 found``, ``nothing``, ``failed: …``."""
     text = _OUTCOMES[strategy.state]
     if strategy.state == "found":
-        return f"{strategy.found} {text}"
+        return f"{strategy.found:2} {text}"
     return f"{text}: {strategy.error}" if strategy.error else text
 
 
 def seconds_text(seconds: float | None) -> str:
-    """``0.52 s``, or nothing."""
-    return "" if seconds is None else f"{seconds:.2f} s"
+    """``0.52s``, or nothing."""
+    return "" if seconds is None else f"{seconds:.2f}s"
 
 
 def count_text(scan: Scan) -> str:
@@ -58,11 +58,12 @@ def state_text(scan: Scan) -> str:
 
 def heading(scene: Scene) -> list[str]:
     """What is about to be seen."""
-    pace = f"each strategy rests about {scene.pause:g} s (--pace)" if scene.pause else "no rests"
+    rests = f"each strategy rests about {scene.pause:g} s, so that one can watch (--pace)"
     processes = 1 + len(scene.workers) + len(scene.pollers)
     return [
         f"{len(scene.strategies)} strategies on {scene.market or _UNREAD}",
-        f"{processes} processes on {scene.store}; {pace}",
+        f"{processes} processes share {scene.store}",
+        rests if scene.pause else "at full speed: no strategy rests",
     ]
 
 
@@ -98,14 +99,27 @@ def _names(names: Iterable[str]) -> str:
     return ", ".join(names) or "none"
 
 
-def summary(end: Ending) -> str:
-    """The last line."""
+def failures(scan: Scan) -> list[str]:
+    """One line for each strategy that did not succeed, with its error."""
+    return [
+        f"{strategy.name}: {outcome_text(strategy)}"
+        for strategy in scan.strategies
+        if strategy.state not in {"found", "empty"}
+    ]
+
+
+def verdict(end: Ending) -> str:
+    """What all polls together showed."""
     same = "the same" if end.alike else "DIFFERENT"
     return (
-        f"{end.scan.state} in {end.seconds:.1f} s: {end.pollers} processes polled {end.polls} times"
-        f" and read {same} {len(end.opportunities)} opportunities:"
-        f" {_never(end.steps_back)} back, {_never(end.missing)} not found: {count_text(end.scan)}"
+        f"{end.pollers} pollers, {end.polls} polls: {_never(end.steps_back)} back,"
+        f" {_never(end.missing)} not found, {same} {len(end.opportunities)} opportunities"
     )
+
+
+def summary(end: Ending) -> str:
+    """The last line."""
+    return f"{end.scan.state} in {end.seconds:.1f} s: {count_text(end.scan)}"
 
 
 # --- The table ------------------------------------------------------------------------------------

@@ -85,9 +85,9 @@ def _paced(
 
 def describe(market: Market) -> str:
     """Say in a few words what is scanned."""
-    first, last = market.calendar[0], market.calendar[-1]
+    first, last = market.calendar[0].year, market.calendar[-1].year
     days = sum(map(len, market.shares))
-    return f"{', '.join(market.symbols)}: {days:,} daily prices, {first} to {last}"
+    return f"{days:,} daily prices of {', '.join(market.symbols)}, {first}-{last}"
 
 
 async def work(job: Job) -> None:

@@ -29,7 +29,7 @@ def finisher(
     return finish
 
 
-def failure(  # noqa: PLR0913 - what is told of a failure
+def failure(
     holding: Holding,
     name: str,
     limits: Limits,

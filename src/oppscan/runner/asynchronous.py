@@ -25,9 +25,11 @@ from oppscan.model import Reuse, ScanStatus, Ticket
 from oppscan.registry import ScanRegistry
 from oppscan.runner.answers import failure, finisher
 from oppscan.runner.attempt import Attempt, End, Ended, time_left
+from oppscan.runner.executors import ExecutorPlace, ExecutorSource
+from oppscan.runner.places import Place, ThreadPlace
 from oppscan.runner.plan import Plan, make_plan
 from oppscan.runner.strategies import Collected, Flag, Rank, ScanContext, Strategies
-from oppscan.runner.threads import BlockingThreads, TooManyHungThreads
+from oppscan.runner.threads import BlockingThreads
 
 _RETRY_PAUSE: Final = 0.2
 
@@ -38,9 +40,11 @@ class StrategyRunner:
     ``strategies``: a mapping of names to callables, or a sequence of functions, `Strategy` or
     functions marked with `strategy`. ``max_concurrency``: how many of one scan run at once.
     ``strategy_timeout`` and ``budget``: seconds for one strategy, and for one attempt at a whole
-    scan. ``rank``: a number for an opportunity; results then come best first.
+    scan. ``executor``: where blocking strategies run, a `concurrent.futures.Executor` or a factory
+    of one (then it is replaced when it breaks), by default daemon threads. ``rank``: a number for
+    an opportunity; results then come best first.
 
-    Coroutine functions and async generators run on the event loop, all others in daemon threads.
+    Coroutine functions and async generators run on the event loop, all others off it.
     Whatever a strategy does, the others are unaffected and its outcome says what happened.
     """
 
@@ -52,6 +56,7 @@ class StrategyRunner:
         max_concurrency: int = 8,
         strategy_timeout: float = 60.0,
         budget: float = 180.0,
+        executor: ExecutorSource | None = None,
         rank: Rank | None = None,
     ) -> None:
         if not isinstance(registry, ScanRegistry):
@@ -62,7 +67,10 @@ class StrategyRunner:
             raise InvalidInput(msg)
         self._registry = registry
         self._plan = make_plan(strategies, max_concurrency, strategy_timeout, budget, rank)
-        self._threads = BlockingThreads("oppscan strategy")
+        threads = BlockingThreads("oppscan strategy")
+        self._place: Place = ThreadPlace(threads)
+        if executor is not None:
+            self._place = ExecutorPlace(executor, threads)
         self._background: set[asyncio.Task[ScanStatus]] = set()
         self._closed = False
 
@@ -89,7 +97,7 @@ class StrategyRunner:
             task.cancel()
         if left:
             await asyncio.wait(left)
-        self._threads.close()
+        self._place.close()
 
     # --- Running scans --------------------------------------------------------------------------
 
@@ -144,7 +152,7 @@ class StrategyRunner:
                 continue  # another worker was quicker
         return finished
 
-    async def _begin(  # noqa: PLR0913, PLR0917 - the arguments of ``run``
+    async def _begin(  # noqa: PLR0917 - the arguments of ``run``
         self,
         owner: str,
         params: Mapping[str, object] | None,
@@ -185,7 +193,7 @@ class StrategyRunner:
     async def _attempt(self, scan_id: str, owner: str | None) -> ScanStatus:
         deadline = elapsed() + self._plan.working_time
         async with self._registry.claim(scan_id, owner=owner) as claim:
-            await _Run(claim, self._plan, self._threads, deadline).run()
+            await _Run(claim, self._plan, self._place, deadline).run()
         return claim.status
 
     def _end_background(self, task: asyncio.Task[ScanStatus]) -> None:
@@ -197,12 +205,10 @@ class StrategyRunner:
 class _Run:
     """One attempt at one scan."""
 
-    def __init__(
-        self, claim: ScanClaim, plan: Plan, threads: BlockingThreads, deadline: float
-    ) -> None:
+    def __init__(self, claim: ScanClaim, plan: Plan, place: Place, deadline: float) -> None:
         self.claim = claim
         self.plan = plan
-        self.threads = threads
+        self.place = place
         self.deadline = deadline
         self.todo: deque[str] = deque()
         self.running: set[Attempt] = set()
@@ -262,12 +268,12 @@ class _Run:
         self.running.add(attempt)
         try:
             if strategy.kind.blocking:
-                ended = await attempt.run_in_thread(self.threads, seconds, finish)
+                ended = await attempt.run_elsewhere(self.place, seconds, finish)
             else:
                 ended = await attempt.run_on_loop(seconds)
                 if ended.why is End.ANSWERED:
                     return finish(ended.answer)
-        except TooManyHungThreads as refused:
+        except Exception as refused:  # noqa: BLE001 - no place to run it: that is its failure
             ended = Ended(End.RAISED, None, refused)
         finally:
             self.running.discard(attempt)

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 from enum import Enum, auto
 from typing import Final, cast
 
 from attrs import frozen
 
 from oppscan.clock import delay, elapsed
-from oppscan.runner.strategies import Collected, Flag, Kind, ScanContext, Strategy, call_blocking
-from oppscan.runner.threads import BlockingThreads
+from oppscan.runner.places import Place, Task
+from oppscan.runner.strategies import Collected, Flag, Kind, ScanContext, Strategy
 
 GRACE: Final = 0.2
 """Seconds that a cancelled coroutine is given to end before it is closed."""
@@ -77,32 +78,22 @@ class Attempt:
             _close(task)
         return ended
 
-    async def run_in_thread(
-        self, threads: BlockingThreads, seconds: float, finish: Callable[[object], object]
+    async def run_elsewhere(
+        self, place: Place, seconds: float, finish: Callable[[object], object]
     ) -> Ended:
-        """Run a function or generator in a thread for at most ``seconds``.
-
-        ``finish`` turns the answer into what is recorded, in the same thread, because checking a
-        large answer would hold up the event loop.
-        """
-        bound, kind = self.strategy.bound(self.context), self.strategy.kind
-
-        def call() -> object:
-            return finish(call_blocking(bound, kind, self.collected, self.token))
+        """Run a function or generator off the event loop for at most ``seconds``."""
 
         def done(answer: object, error: BaseException | None) -> None:
-            result = (
-                Ended(End.ANSWERED, answer) if error is None else Ended(End.RAISED, None, error)
-            )
-            try:
-                self._loop.call_soon_threadsafe(self._end, result)
-            except RuntimeError:  # the loop was closed: nobody waits any more
-                return
+            ended = Ended(End.ANSWERED, answer) if error is None else Ended(End.RAISED, None, error)
+            with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._end, ended)
 
-        job = threads.start(call, done)
-        ended = await self._wait(seconds)
-        threads.abandon(job)
-        return ended
+        task = Task(self.strategy, self.context, self.collected, self.token, seconds, finish)
+        running = place.start(task, done)
+        try:
+            return await self._wait(seconds)
+        finally:
+            running.abandon()
 
     async def _wait(self, seconds: float) -> Ended:
         timer = self._loop.call_later(max(0.0, seconds), self._end, _TIMED_OUT)

@@ -6,8 +6,7 @@ import asyncio
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -29,6 +28,8 @@ from oppscan.inputs import Limits
 from oppscan.model import Reuse, ScanStatus, Ticket
 from oppscan.runner.answers import failure, finisher
 from oppscan.runner.attempt import run_alone
+from oppscan.runner.executors import ExecutorPlace, ExecutorSource
+from oppscan.runner.places import Place, Running, Task, ThreadPlace, run_blocking
 from oppscan.runner.plan import Plan, make_plan
 from oppscan.runner.strategies import (
     Collected,
@@ -36,10 +37,8 @@ from oppscan.runner.strategies import (
     Rank,
     ScanContext,
     Strategies,
-    Strategy,
-    call_blocking,
 )
-from oppscan.runner.threads import BlockingThreads, Job, TooManyHungThreads
+from oppscan.runner.threads import BlockingThreads
 from oppscan.sync.claim import ScanClaim
 from oppscan.sync.registry import ScanRegistry
 
@@ -53,7 +52,9 @@ class StrategyRunner:
     ``strategies``: a mapping of names to callables, or a sequence of functions, `Strategy` or
     functions marked with `strategy`. ``max_concurrency``: how many of one scan run at once.
     ``strategy_timeout`` and ``budget``: seconds for one strategy, and for one attempt at a whole
-    scan. ``rank``: a number for an opportunity; results then come best first.
+    scan. ``executor``: where blocking strategies run, a `concurrent.futures.Executor` or a factory
+    of one (then it is replaced when it breaks), by default daemon threads. ``rank``: a number for
+    an opportunity; results then come best first.
 
     Every strategy runs in a daemon thread; coroutine functions and async generators in an event
     loop of their own there. Whatever a strategy does, the others are unaffected and its outcome
@@ -68,6 +69,7 @@ class StrategyRunner:
         max_concurrency: int = 8,
         strategy_timeout: float = 60.0,
         budget: float = 180.0,
+        executor: ExecutorSource | None = None,
         rank: Rank | None = None,
     ) -> None:
         if not isinstance(registry, ScanRegistry):
@@ -79,7 +81,11 @@ class StrategyRunner:
             raise InvalidInput(msg)
         self._registry = registry
         self._plan = make_plan(strategies, max_concurrency, strategy_timeout, budget, rank)
-        self._threads = BlockingThreads("oppscan strategy")
+        threads = BlockingThreads("oppscan strategy")
+        self._threads = ThreadPlace(threads, _run_any)
+        self._place: Place = self._threads
+        if executor is not None:
+            self._place = ExecutorPlace(executor, threads)
         self._lock = threading.Lock()
         self._background: dict[threading.Thread, threading.Event] = {}
         self._closed = False
@@ -109,6 +115,7 @@ class StrategyRunner:
             stop.set()
         for thread in background:
             thread.join()
+        self._place.close()
         self._threads.close()
 
     # --- Running scans --------------------------------------------------------------------------
@@ -222,7 +229,7 @@ class StrategyRunner:
     def _attempt(self, scan_id: str, owner: str | None, stop: threading.Event) -> ScanStatus:
         deadline = elapsed() + self._plan.working_time
         with self._registry.claim(scan_id, owner=owner) as claim:
-            _Run(claim, self._plan, self._threads, deadline, stop).run()
+            _Run(claim, self._plan, self._place, self._threads, deadline, stop).run()
         return claim.status
 
 
@@ -239,7 +246,7 @@ class _Attempt:
     deadline: float
     collected: Collected
     token: Flag
-    job: Job | None = None
+    task: Running | None = None
 
 
 _End = tuple[_Attempt, object, BaseException | None]
@@ -248,17 +255,19 @@ _End = tuple[_Attempt, object, BaseException | None]
 class _Run:
     """One attempt at one scan, seen to by one thread."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - what an attempt is made of
         self,
         claim: ScanClaim,
         plan: Plan,
-        threads: BlockingThreads,
+        place: Place,
+        threads: Place,
         deadline: float,
         stop: threading.Event,
     ) -> None:
         self.claim = claim
         self.plan = plan
-        self.threads = threads
+        self.place = place
+        self.threads = threads  # for coroutines, which have no business in other processes
         self.deadline = deadline
         self.stop = stop
         self.todo: deque[str] = deque()
@@ -313,16 +322,17 @@ class _Run:
             attempt.deadline, attempt.token,
         )  # fmt: skip
         finish = finisher(claim.holding, name, claim.limits, self.plan.rank)
-        call = partial(_call, strategy, context, attempt, finish)
+        task = Task(strategy, context, attempt.collected, attempt.token, seconds, finish)
         ends = self.ends
 
         def done(answer: object, error: BaseException | None) -> None:
             ends.put((attempt, answer, error))
 
         self.running.add(attempt)
+        place = self.place if strategy.kind.blocking else self.threads
         try:
-            attempt.job = self.threads.start(call, done)
-        except TooManyHungThreads as error:
+            attempt.task = place.start(task, done)
+        except Exception as error:  # noqa: BLE001 - no place to run it: that is its failure
             return self._outcome(attempt, None, error)
         return None
 
@@ -363,8 +373,8 @@ class _Run:
     def _let_go(self, attempt: _Attempt) -> None:
         attempt.token.set()
         self.running.discard(attempt)
-        if attempt.job is not None:
-            self.threads.abandon(attempt.job)
+        if attempt.task is not None:
+            attempt.task.abandon()
 
     def _record(self, reported: Sequence[Report]) -> None:
         """Write reports; while the store is down and there is time, try again."""
@@ -389,17 +399,11 @@ class _Run:
         return reports.failed(holding, name, refused, (), Limits(), timed_out=False)
 
 
-def _call(
-    strategy: Strategy,
-    context: ScanContext,
-    attempt: _Attempt,
-    finish: Callable[[object], object],
-) -> object:
-    """Run a strategy in its thread, and turn its answer into what is recorded."""
-    bound = strategy.bound(context)
-    if strategy.kind.blocking:
-        return finish(call_blocking(bound, strategy.kind, attempt.collected, attempt.token))
-    ended = asyncio.run(run_alone(strategy, context, attempt.collected, attempt.token))
+def _run_any(task: Task) -> object:
+    """Run a strategy in its thread; a coroutine in an event loop of its own there."""
+    if task.strategy.kind.blocking:
+        return run_blocking(task)
+    ended = asyncio.run(run_alone(task.strategy, task.context, task.collected, task.token))
     if ended.error is not None:
         raise ended.error
-    return finish(ended.answer)
+    return task.finish(ended.answer)

@@ -8,20 +8,48 @@ from oppscan.testing.cases.claims import (
     LeaseCases,
     LeavingCases,
 )
-from oppscan.testing.cases.finishing import CancelCases, FinishingCases, ResumeCases
-from oppscan.testing.cases.found import FoundCases, MonotonicCases, TerminalCases
-
-
-class StoreContract(
+from oppscan.testing.cases.finishing import (
+    CancelCases,
+    FinishingCases,
+    ResumeCases,
+)
+from oppscan.testing.cases.flight import (
+    FlightCases,
+    LimitCases,
+)
+from oppscan.testing.cases.found import (
     FoundCases,
     MonotonicCases,
     TerminalCases,
+)
+from oppscan.testing.cases.payloads import (
+    PayloadCases,
+)
+from oppscan.testing.cases.reading import (
+    FollowingCases,
+    ListingCases,
+    OwnerCases,
+    ResultCases,
+)
+
+
+class StoreContract(
     ClaimCases,
+    LeaseBoundaryCases,
     LeaseCases,
     LeavingCases,
-    LeaseBoundaryCases,
-    FinishingCases,
     CancelCases,
+    FinishingCases,
     ResumeCases,
+    FlightCases,
+    LimitCases,
+    FoundCases,
+    MonotonicCases,
+    TerminalCases,
+    PayloadCases,
+    FollowingCases,
+    ListingCases,
+    OwnerCases,
+    ResultCases,
 ):
     """Everything that a store must do; see `oppscan.testing.contract` for how to use it."""

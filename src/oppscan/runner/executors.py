@@ -1,0 +1,327 @@
+"""Blocking strategies in an executor: process pools, loky, a Dask cluster.
+
+Laws
+- A worker process that dies fails what it ran, not its neighbours: all that a broken executor
+  had under way is run once more, each alone in an executor of its own, and what breaks that one
+  too is the culprit and fails by name.
+- A broken executor that came from a factory is replaced at once. One with a hung task is
+  retired: it takes no more, and its processes are killed as soon as nothing else runs there.
+- An executor that the host made is never shut down or killed. "Cancelled" is never taken for
+  "stopped": a task that the executor gave up without being asked counts as broken.
+- What a strategy raises crosses the processes as text, so that no exception can fail to unpickle.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Final, cast
+
+from attrs import define, frozen
+
+from oppscan.clock import elapsed
+from oppscan.errors import InvalidInput, OppscanError
+from oppscan.inputs import describe_error
+from oppscan.model import JSON
+from oppscan.runner.places import Running, Task
+from oppscan.runner.strategies import Collected, FileToken, Kind, ScanContext, call_blocking
+from oppscan.runner.threads import HUNG_LIMIT, BlockingThreads, Done, TooManyHungThreads
+
+ExecutorSource = Executor | Callable[[], Executor]
+
+GONE: Final = (BrokenExecutor, CancelledError)
+"""What a task ends with when its executor, not the strategy, is to blame."""
+
+
+class StrategyRaised(OppscanError):
+    """A strategy raised in another process; its text is all that crosses."""
+
+
+class WorkerDied(OppscanError):
+    """The process that ran a strategy died, twice, the second time with nothing else in it."""
+
+
+@frozen
+class Answer:
+    """What comes back from another process."""
+
+    value: object = None
+    found: tuple[object, ...] = ()
+    error: str | None = None
+
+
+@frozen
+class _AsToken:
+    """A context as a token: set when the strategy was told to stop, or its time is over."""
+
+    context: ScanContext
+
+    def is_set(self) -> bool:
+        return self.context.cancelled
+
+
+@frozen
+class Parcel:
+    """What is sent to another process."""
+
+    call: Callable[..., object]
+    kind: Kind
+    takes_context: bool
+    owner: str
+    scan_id: str
+    name: str
+    params: JSON
+    metadata: JSON
+    seconds: float
+    flag: str
+
+    def run(self) -> Answer:
+        """Run the strategy; whatever it raises comes back as text."""
+        token = FileToken(self.flag)
+        deadline = elapsed() + self.seconds
+        context = ScanContext(
+            self.owner, self.scan_id, self.name, self.params, self.metadata, deadline, token
+        )
+        bound = partial(self.call, context) if self.takes_context else self.call
+        collected = Collected()
+        try:
+            value = call_blocking(bound, self.kind, collected, _AsToken(context))
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the answer
+            return Answer(None, tuple(collected.items), describe_error(error, "error"))
+        return Answer(value)
+
+
+@define(eq=False)
+class _Generation:
+    """One executor, from its making to its end."""
+
+    executor: Executor
+    running: int = 0
+    hung: int = 0
+    retired: bool = False
+
+
+class ExecutorPlace:
+    """Runs tasks in an executor that is given, or made anew by a factory whenever it must be."""
+
+    def __init__(self, source: ExecutorSource, threads: BlockingThreads) -> None:
+        if not isinstance(source, Executor) and not callable(source):
+            msg = f"executor must be an Executor or a factory of one, not {source!r}"
+            raise InvalidInput(msg)
+        self._source = source
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._current: _Generation | None = None
+        self._folder: str | None = None
+        self._numbers = count()
+
+    def start(self, task: Task, done: Done) -> Running:
+        """Submit a task; raises `TooManyHungThreads` where a given executor is full of them."""
+        return _InExecutor(self, task, done)
+
+    def close(self) -> None:
+        """End the executor, where it is ours, with its processes."""
+        with self._lock:
+            generation, self._current = self._current, None
+            folder, self._folder = self._folder, None
+        self._threads.close()
+        if generation is not None and self.owned:
+            _kill(generation.executor)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @property
+    def owned(self) -> bool:
+        """Whether executors are ours to end and to replace."""
+        return not isinstance(self._source, Executor)
+
+    def make(self) -> Executor:
+        """Give the host's executor, or a new one of the factory's."""
+        if isinstance(self._source, Executor):
+            return self._source
+        made = self._source()
+        if not isinstance(made, Executor):
+            msg = f"the executor factory made {type(made).__name__}, not an Executor"
+            raise InvalidInput(msg)
+        return made
+
+    def flag(self) -> str:
+        """Name a file whose coming into being tells one task to stop."""
+        with self._lock:
+            if self._folder is None:
+                self._folder = tempfile.mkdtemp(prefix="oppscan-")
+            return str(Path(self._folder, str(next(self._numbers))))
+
+    def enter(self) -> _Generation:
+        """Take a place in the current executor."""
+        with self._lock:
+            generation = self._current
+            if generation is None or generation.retired:
+                generation = self._current = _Generation(self.make())
+            if generation.hung >= HUNG_LIMIT:
+                msg = f"{generation.hung} strategies outlived their time in the given executor"
+                raise TooManyHungThreads(msg)
+            generation.running += 1
+            return generation
+
+    def leave(self, generation: _Generation, *, hung: bool = False, broken: bool = False) -> None:
+        """Give the place back; end an executor that is retired once nothing but hung ones run."""
+        with self._lock:
+            generation.running -= 1
+            generation.hung += hung
+            generation.retired |= self.owned and (hung or broken)
+            over = generation.retired and not generation.running
+        if over:
+            _kill(generation.executor)
+
+    def returned(self, generation: _Generation) -> None:
+        """Note that a hung task has ended after all."""
+        with self._lock:
+            generation.hung -= 1
+
+    @contextmanager
+    def alone(self) -> Generator[Executor]:
+        """Give an executor in which nothing else runs, where we can make one."""
+        executor = self.make()
+        try:
+            yield executor
+        finally:
+            if self.owned:
+                _kill(executor)
+
+    def second_try(self, again: Callable[[], object], done: Done) -> None:
+        """Run what a broken executor had under way once more, off the caller's thread."""
+        try:
+            self._threads.start(again, done)
+        except TooManyHungThreads as error:
+            done(None, error)
+
+
+class _InExecutor:
+    """A task in an executor."""
+
+    def __init__(self, place: ExecutorPlace, task: Task, done: Done) -> None:
+        self._place = place
+        self._task = task
+        self._done = done
+        self._flag = place.flag()
+        self._ends_at = elapsed() + task.seconds
+        self._lock = threading.Lock()
+        self._over = False
+        self._generation: _Generation | None = None
+        self._future: Future[Answer] | None = None
+        self._begin()
+
+    def abandon(self) -> None:
+        """Tell the strategy to stop, and count it as hung where it still runs."""
+        with self._lock:
+            if self._over:
+                return
+            self._over = True
+            generation, future = self._generation, self._future
+        self._task.token.set()
+        with suppress(OSError):
+            Path(self._flag).touch()
+        if generation is not None and future is not None:
+            waiting = future.cancel()
+            self._place.leave(generation, hung=not waiting)
+            if not waiting:
+                future.add_done_callback(lambda _: self._place.returned(generation))
+
+    def _parcel(self) -> Parcel:
+        strategy, context = self._task.strategy, self._task.context
+        return Parcel(
+            strategy.call,
+            strategy.kind,
+            strategy.takes_context,
+            context.owner,
+            context.scan_id,
+            context.name,
+            context.params,
+            context.metadata,
+            max(0.0, self._ends_at - elapsed()),
+            self._flag,
+        )
+
+    def _begin(self) -> None:
+        generation = self._place.enter()
+        self._generation = generation
+        try:
+            future = generation.executor.submit(self._parcel().run)
+        except (BrokenExecutor, RuntimeError):  # broken, or shut down by its host
+            self._again(generation)
+            return
+        self._future = future
+        future.add_done_callback(self._ended)
+
+    def _ended(self, future: Future[Answer]) -> None:
+        generation = self._generation
+        with self._lock:
+            if self._over or generation is None:
+                return
+        error = CancelledError() if future.cancelled() else future.exception()
+        if isinstance(error, GONE):
+            self._again(generation)
+        elif self._settle():
+            self._place.leave(generation)
+            self._give(None if error else future.result(), error)
+
+    def _again(self, generation: _Generation) -> None:
+        """The executor broke: run once more, with nothing else beside it."""
+        self._future = None
+        self._generation = None
+        self._place.leave(generation, broken=True)
+        self._place.second_try(self._run_alone, self._deliver)
+
+    def _run_alone(self) -> object:
+        with self._place.alone() as executor:
+            left = self._ends_at - elapsed()
+            try:
+                future = executor.submit(self._parcel().run)
+                return self._unpack(future.result(max(0.0, left)))
+            except (*GONE, RuntimeError) as error:
+                msg = f"the process that ran it died, twice ({type(error).__name__})"
+                raise WorkerDied(msg) from error
+
+    def _deliver(self, answer: object, error: BaseException | None) -> None:
+        if self._settle():
+            self._done(answer, error)
+
+    def _settle(self) -> bool:
+        """Let the first end of the task count."""
+        with self._lock:
+            first, self._over = not self._over, True
+        return first
+
+    def _give(self, answer: Answer | None, error: BaseException | None) -> None:
+        """Turn an answer into what is recorded, off the executor's own thread."""
+        if answer is None:
+            self._done(None, error)
+        else:
+            self._place.second_try(lambda: self._unpack(answer), self._done)
+
+    def _unpack(self, answer: Answer) -> object:
+        if answer.error is not None:
+            self._task.collected.items.extend(answer.found)
+            raise StrategyRaised(answer.error)
+        return self._task.finish(answer.value)
+
+
+def _kill(executor: Executor) -> None:
+    """End an executor of ours with its processes, whatever they do."""
+    kill_workers = getattr(executor, "kill_workers", None)  # Python 3.14
+    processes = list((getattr(executor, "_processes", None) or {}).values())
+    with suppress(Exception):
+        if kill_workers is not None:
+            cast("Callable[[], None]", kill_workers)()
+        executor.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        with suppress(Exception):
+            process.kill()

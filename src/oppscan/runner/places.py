@@ -1,0 +1,84 @@
+"""Where blocking strategies run, as the runners see it; threads are the place by default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from attrs import frozen
+
+from oppscan.runner.strategies import Collected, Flag, ScanContext, Strategy, call_blocking
+from oppscan.runner.threads import BlockingThreads, Done
+
+
+@frozen
+class Task:
+    """One blocking strategy to be run once.
+
+    ``finish`` turns its answer into what is recorded. It is called where the strategy ran, or at
+    least off the event loop, because checking a large answer takes time.
+    """
+
+    strategy: Strategy
+    context: ScanContext
+    collected: Collected
+    token: Flag
+    seconds: float
+    finish: Callable[[object], object]
+
+
+class Running(Protocol):
+    """A task under way."""
+
+    def abandon(self) -> None:
+        """Care no more for its answer: tell it to stop, and free its place."""
+        ...
+
+
+class Place(Protocol):
+    """Runs blocking strategies."""
+
+    def start(self, task: Task, done: Done) -> Running:
+        """Run a task; ``done(answer, error)`` is called once, in any thread."""
+        ...
+
+    def close(self) -> None:
+        """Stop what can be stopped."""
+        ...
+
+
+def run_blocking(task: Task) -> object:
+    """Run a function or generator where this is called."""
+    bound, kind = task.strategy.bound(task.context), task.strategy.kind
+    return task.finish(call_blocking(bound, kind, task.collected, task.token))
+
+
+class ThreadPlace:
+    """Daemon threads of this process; ``run`` runs one task in its thread."""
+
+    def __init__(
+        self, threads: BlockingThreads, run: Callable[[Task], object] = run_blocking
+    ) -> None:
+        self._threads = threads
+        self._run = run
+
+    def start(self, task: Task, done: Done) -> Running:
+        """Run a task in a thread; raises `TooManyHungThreads`."""
+        return _InThread(self._threads, lambda: self._run(task), done, task.token)
+
+    def close(self) -> None:
+        """Let idle threads end."""
+        self._threads.close()
+
+
+class _InThread:
+    def __init__(
+        self, threads: BlockingThreads, call: Callable[[], object], done: Done, token: Flag
+    ) -> None:
+        self._threads = threads
+        self._token = token
+        self._job = threads.start(call, done)
+
+    def abandon(self) -> None:
+        self._token.set()
+        self._threads.abandon(self._job)
