@@ -97,7 +97,12 @@ class Keys:
     pattern: str
 
 
-Step = Run | Get | Spread | Keys
+@frozen
+class Moment:
+    """Ask for the store's time, as well as it is known; the answer is milliseconds."""
+
+
+Step = Run | Get | Spread | Keys | Moment
 Plan = Generator[Step, Any, R]
 Timely = Callable[[str], bool]
 """Whether a read of this owner may be a bare `Get`: the store's time is known well, and whether
@@ -125,7 +130,7 @@ def _resolve(namespace: str, request: Resolve, timely: Timely) -> Plan[Resolved]
         raw, now = yield Get(record_key)
         seen = _seen(scan_id, raw, now, request.parts)
         if seen.head is not None:
-            return Resolved(now, seen)
+            return Resolved(max(now, seen.head.stamp), seen)
     now, index, found = yield Run(
         READ,
         (*_owner_keys(namespace, tag), record_key, layout.key(namespace, "d", scan_id)),
@@ -189,16 +194,14 @@ def _sighting(
 def _select_due(namespace: str, request: SelectDue, timely: Timely) -> Plan[Selected]:
     del timely
     due_from, _, past = request.beyond.partition("/")
-    commands: list[tuple[Argument, ...]] = [("TIME",)]
-    commands += [
-        (
-            "ZRANGEBYSCORE", layout.due_key(namespace, shard), due_from or "-inf", "+inf",
-            "WITHSCORES", "LIMIT", 0, request.limit + bool(past),
+    now = yield Moment()
+    window = ("WITHSCORES", "LIMIT", 0, request.limit + bool(past))
+    replies = yield Spread(
+        tuple(
+            ("ZRANGEBYSCORE", layout.due_key(namespace, shard), due_from or "-inf", "+inf", *window)
+            for shard in SHARDS
         )
-        for shard in SHARDS
-    ]  # fmt: skip
-    (seconds, micros), *replies = yield Spread(tuple(commands))
-    now = seconds * 1000 + micros // 1000
+    )
     rows = sorted(
         (due, id_of_member(member)) for reply in replies for due, member in _scored(reply)
     )
@@ -243,12 +246,13 @@ def _forget_due(namespace: str, shard: str, scans: Sequence[str]) -> Run:
 def _purge(namespace: str, request: Purge, timely: Timely) -> Plan[Purged]:
     """Drop the leftovers that no key's own TTL takes along. O(owners), by SCAN."""
     del timely
-    commands: list[tuple[Argument, ...]] = [("TIME",)]
-    commands += [
-        ("ZRANGEBYSCORE", layout.due_key(namespace, shard), "-inf", "+inf", "LIMIT", 0, request.limit)
-        for shard in SHARDS
-    ]  # fmt: skip
-    (seconds, micros), *dues = yield Spread(tuple(commands))
+    now = yield Moment()
+    window = ("-inf", "+inf", "LIMIT", 0, request.limit)
+    dues = yield Spread(
+        tuple(
+            ("ZRANGEBYSCORE", layout.due_key(namespace, shard), *window) for shard in SHARDS
+        )
+    )
     for shard, members in zip(SHARDS, dues, strict=True):
         if members:
             yield _forget_due(namespace, shard, [id_of_member(member) for member in members])
@@ -259,8 +263,8 @@ def _purge(namespace: str, request: Purge, timely: Timely) -> Plan[Purged]:
         scans += gone
         dropped += all_gone
         if dropped >= request.limit:
-            return Purged(seconds * 1000 + micros // 1000, scans, more=True)
-    return Purged(seconds * 1000 + micros // 1000, scans, more=False)
+            return Purged(now, scans, more=True)
+    return Purged(now, scans, more=False)
 
 
 # --- Writing ------------------------------------------------------------------------------------

@@ -248,8 +248,8 @@ class _View:
         elif reverse:
             low = prefix
         found = self.connection.execute(
-            "SELECT key, value, until FROM rows WHERE key >= ? AND key < ? "
-            f"ORDER BY key {'DESC' if reverse else 'ASC'} LIMIT ?",  # noqa: S608 - two constants
+            "SELECT key, value, until FROM rows WHERE key >= ? AND key < ? "  # noqa: S608 - constants
+            f"ORDER BY key {'DESC' if reverse else 'ASC'} LIMIT ?",
             (low, high, -1 if limit is None else limit),
         )
         return [(key, Row(_unpack(value), until)) for key, value, until in found]

@@ -14,10 +14,15 @@ from typing import IO, Final, Self
 
 from attrs import define, field
 
+import oppscan
 from oppscan.demo.wire import Go, Job, Message, message, packed
 
 TICK: Final = 0.1  # seconds without a message after which the screen is drawn anyway
 _LAST_WORDS: Final = 5.0  # seconds for a killed process to be gone
+
+# Nothing in the working directory may stand in for a module, unless this very package is there.
+_IN_PLACE: Final = Path(oppscan.__file__).parents[1] == Path.cwd()
+_PATH_FLAGS: Final = () if _IN_PLACE else ("-P",)
 
 
 class DemoFailed(Exception):
@@ -70,7 +75,7 @@ class Crew:
         complaints = self.folder / f"{name.replace(' ', '-')}.err"
         with complaints.open("w") as stderr:
             process = subprocess.Popen(  # noqa: S603 - our own module, by our own interpreter
-                [sys.executable, "-m", module],
+                [sys.executable, *_PATH_FLAGS, "-m", module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,

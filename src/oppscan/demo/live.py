@@ -107,7 +107,7 @@ class LiveView:
     # --- One frame ------------------------------------------------------------------------------
 
     def _frame(self, scene: Scene) -> RenderableType:
-        body = Group(
+        parts = (
             Text("oppscan demo", style="bold"),
             *(Text(line, no_wrap=True, overflow="ellipsis") for line in wording.heading(scene)),
             "",
@@ -119,7 +119,8 @@ class LiveView:
             "",
             _pollers(scene),
         )
-        return Padding(body, (0, 1), expand=False)
+        # Each on its own: a last line as wide as the screen would be broken by the ^C of Ctrl-C.
+        return Group(*(Padding(part, (0, 0, 0, 1), expand=False) for part in parts))
 
     def _progress(self, scene: Scene) -> RenderableType:
         scan, state = scene.scan, wording.state_text(scene.scan)
@@ -232,11 +233,6 @@ def _table(end: Ending, width: int) -> RenderableType:
 
 def _proof(proof: Proof) -> RenderableType:
     grid = Table.grid(padding=(0, 1))
-    for line in wording.proof_lines(proof):
-        label, _, text = line.rpartition(": ")
-        style = "red" if proof.twice else "green"
-        if label:
-            grid.add_row(Text(f"{label}:", style="bright_black"), text)
-        else:
-            grid.add_row("", Text(text, style=style))
+    for label, text in wording.proof_lines(proof):
+        grid.add_row(Text(f"{label}:", style="bright_black"), Text(text))
     return grid

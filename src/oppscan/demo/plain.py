@@ -50,7 +50,8 @@ class PlainView:
         self._lines(wording.table(end.opportunities, self.width or 1000))
         self._write("", wording.ADVICE, *wording.failures(end.scan))
         if end.proof is not None:
-            self._write("", *wording.proof_lines(end.proof))
+            lines = wording.proof_lines(end.proof)
+            self._write("", *(f"{label}: {text}" for label, text in lines))
         self._write("", wording.verdict(end), wording.summary(end))
 
     def _write(self, *texts: str) -> None:

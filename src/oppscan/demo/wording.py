@@ -83,15 +83,14 @@ def _never(count: int) -> str:
     return "never" if count == 0 else f"{count} times"
 
 
-def proof_lines(proof: Proof) -> list[str]:
+def proof_lines(proof: Proof) -> list[tuple[str, str]]:
     """What ran before and after the kill, and that nothing ran twice that had its outcome."""
     again = proof.interrupted
-    verdict = f"TWICE: {_names(proof.twice)}" if proof.twice else "none twice"
     return [
-        f"ran before the kill: {_names(proof.settled)} ({len(proof.settled)} outcomes)",
-        f"cut off by the kill: {_names(again)} ({len(again)} without an outcome)",
-        f"ran after the kill: {_names(proof.after)} ({len(proof.after)})",
-        f"of the {len(proof.settled)} that had their outcome, {verdict}",
+        ("ran before the kill", f"{_names(proof.settled)} ({len(proof.settled)} outcomes)"),
+        ("cut off by the kill", f"{_names(again)} ({len(again)} without an outcome)"),
+        ("ran after the kill", f"{_names(proof.after)} ({len(proof.after)})"),
+        ("ran twice", _names(proof.twice) if proof.twice else "none twice that had its outcome"),
     ]
 
 

@@ -20,10 +20,9 @@ from oppscan.errors import (
     StorageUnavailable,
 )
 from oppscan.holding import Reported
-from oppscan.inputs import Limits
 from oppscan.model import Reuse, ScanStatus, Ticket
 from oppscan.registry import ScanRegistry
-from oppscan.runner.answers import failure, finisher
+from oppscan.runner.answers import failure, finisher, over_limit, unreached
 from oppscan.runner.attempt import Attempt, End, Ended, time_left
 from oppscan.runner.executors import ExecutorPlace, ExecutorSource
 from oppscan.runner.places import Place, ThreadPlace
@@ -237,9 +236,8 @@ class _Run:
             await asyncio.gather(watcher, everything, *workers, return_exceptions=True)
         if self.claim.cancel_requested:
             return
-        for name in self.claim.remaining:
-            why = "the budget was out" if name in self.plan.strategies else "not in this runner"
-            await self._record(reports.skipped(self.claim.holding, name, why))
+        skipped = unreached(self.claim, self.plan.strategies)
+        await asyncio.gather(*(self._record(report) for report in skipped))
 
     def _stop(self) -> None:
         """Start nothing more, and end what runs without an outcome."""
@@ -258,13 +256,12 @@ class _Run:
     async def _try(self, name: str) -> Reported | None:
         """Run one strategy and give its outcome; None where it was stopped."""
         strategy = self.plan.strategies[name]
-        holding, limits, rank = self.claim.holding, self.claim.limits, self.plan.rank
         seconds = min(self.plan.timeout_of(strategy), time_left(self.deadline))
-        self.claim.post(reports.started(holding, name))
+        self.claim.post(reports.started(self.claim.holding, name))
         token = Flag()
         context = self._context(name, elapsed() + seconds, token)
         attempt = Attempt(strategy, context, Collected(), token)
-        finish = finisher(holding, name, limits, rank)
+        finish = finisher(self.claim, name, self.plan.rank)
         self.running.add(attempt)
         try:
             if strategy.kind.blocking:
@@ -281,10 +278,9 @@ class _Run:
             return None
         if isinstance(ended.answer, Reported):
             return ended.answer
-        timed_out = ended.why is End.TIMED_OUT
-        error = f"timed out after {seconds:.3g} s" if timed_out else ended.error or "unknown"
+        error = ended.error or f"timed out after {seconds:.3g} s"
         found = attempt.collected.snapshot()
-        return failure(holding, name, limits, rank, error, found, timed_out=timed_out)
+        return failure(self.claim, name, self.plan.rank, error, found)
 
     def _context(self, name: str, deadline: float, token: Flag) -> ScanContext:
         claim = self.claim
@@ -300,11 +296,8 @@ class _Run:
             except StorageUnavailable:
                 if time_left(self.deadline) <= 0:
                     raise
-            except InvalidInput as refused:  # the whole scan is over its limit
-                name = self.claim.holding.spec.strategies[report.index]
-                report = reports.failed(
-                    self.claim.holding, name, refused, (), Limits(), timed_out=False
-                )
+            except InvalidInput as refused:
+                report = over_limit(self.claim, report, refused)
             await delay(_RETRY_PAUSE)
 
 

@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
+from socket import gethostname
 from typing import Final, cast
 
 from attrs import define, frozen
@@ -31,17 +32,29 @@ from oppscan.errors import InvalidInput, OppscanError
 from oppscan.inputs import describe_error
 from oppscan.model import JSON
 from oppscan.runner.places import Running, Task
-from oppscan.runner.strategies import Collected, FileToken, Kind, ScanContext, call_blocking
+from oppscan.runner.strategies import (
+    Collected,
+    FileToken,
+    Kind,
+    ScanContext,
+    StrategyLate,
+    StrategyRaised,
+    call_blocking,
+)
 from oppscan.runner.threads import HUNG_LIMIT, BlockingThreads, Done, TooManyHungThreads
 
 ExecutorSource = Executor | Callable[[], Executor]
 
+HOMEWARD: Final = 0.5
+"""Seconds that a generator stops early, so that what it yielded gets home before its timeout."""
+
+LANES: Final = 4
+"""How many suspects run at once, each alone: a hung one must not hold up all the others."""
+
+_MOMENT: Final = 1.0
+
 GONE: Final = (BrokenExecutor, CancelledError)
 """What a task ends with when its executor, not the strategy, is to blame."""
-
-
-class StrategyRaised(OppscanError):
-    """A strategy raised in another process; its text is all that crosses."""
 
 
 class WorkerDied(OppscanError):
@@ -55,6 +68,7 @@ class Answer:
     value: object = None
     found: tuple[object, ...] = ()
     error: str | None = None
+    late: bool = False
 
 
 @frozen
@@ -80,12 +94,16 @@ class Parcel:
     params: JSON
     metadata: JSON
     seconds: float
+    ends_at: float
+    host: str
     flag: str
 
     def run(self) -> Answer:
         """Run the strategy; whatever it raises comes back as text."""
         token = FileToken(self.flag)
-        deadline = elapsed() + self.seconds
+        near = self.host == gethostname()  # the monotonic clock is one for a whole host
+        ends_at = self.ends_at if near else elapsed() + self.seconds
+        deadline = ends_at - min(HOMEWARD, self.seconds / 4)
         context = ScanContext(
             self.owner, self.scan_id, self.name, self.params, self.metadata, deadline, token
         )
@@ -95,6 +113,8 @@ class Parcel:
             value = call_blocking(bound, self.kind, collected, _AsToken(context))
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is the answer
             return Answer(None, tuple(collected.items), describe_error(error, "error"))
+        if self.kind is Kind.GENERATOR and context.cancelled:
+            return Answer(None, tuple(collected.items), late=True)
         return Answer(value)
 
 
@@ -119,6 +139,9 @@ class ExecutorPlace:
         self._threads = threads
         self._lock = threading.Lock()
         self._current: _Generation | None = None
+        self._lanes = threading.Semaphore(LANES)
+        self._idle: list[Executor] = []
+        self._singles: set[Executor] = set()
         self._folder: str | None = None
         self._numbers = count()
 
@@ -131,9 +154,12 @@ class ExecutorPlace:
         with self._lock:
             generation, self._current = self._current, None
             folder, self._folder = self._folder, None
+            ours = [*self._singles, *([generation.executor] if generation else [])]
+            self._singles.clear()
+            self._idle.clear()
         self._threads.close()
-        if generation is not None and self.owned:
-            _kill(generation.executor)
+        for executor in ours if self.owned else ():
+            _kill(executor)
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -188,13 +214,24 @@ class ExecutorPlace:
 
     @contextmanager
     def alone(self) -> Generator[Executor]:
-        """Give an executor in which nothing else runs, where we can make one."""
-        executor = self.make()
-        try:
-            yield executor
-        finally:
-            if self.owned:
-                _kill(executor)
+        """Give an executor in which nothing else runs; a few at a time, reused until one breaks."""
+        with self._lanes:
+            with self._lock:
+                executor = self._idle.pop() if self._idle else None
+            if executor is None:
+                executor = self.make()
+                with self._lock:
+                    self._singles.add(executor)
+            try:
+                yield executor
+            except BaseException:
+                with self._lock:
+                    self._singles.discard(executor)
+                if self.owned:
+                    _kill(executor)
+                raise
+            with self._lock:
+                self._idle.append(executor)
 
     def second_try(self, again: Callable[[], object], done: Done) -> None:
         """Run what a broken executor had under way once more, off the caller's thread."""
@@ -247,6 +284,8 @@ class _InExecutor:
             context.params,
             context.metadata,
             max(0.0, self._ends_at - elapsed()),
+            self._ends_at,
+            gethostname(),
             self._flag,
         )
 
@@ -285,7 +324,9 @@ class _InExecutor:
             left = self._ends_at - elapsed()
             try:
                 future = executor.submit(self._parcel().run)
-                return self._unpack(future.result(max(0.0, left)))
+                return self._unpack(
+                    future.result(max(0.0, left) + _MOMENT)
+                )  # its runner gives up first
             except (*GONE, RuntimeError) as error:
                 msg = f"the process that ran it died, twice ({type(error).__name__})"
                 raise WorkerDied(msg) from error
@@ -308,8 +349,10 @@ class _InExecutor:
             self._place.second_try(lambda: self._unpack(answer), self._done)
 
     def _unpack(self, answer: Answer) -> object:
+        self._task.collected.items.extend(answer.found)
+        if answer.late:
+            raise StrategyLate
         if answer.error is not None:
-            self._task.collected.items.extend(answer.found)
             raise StrategyRaised(answer.error)
         return self._task.finish(answer.value)
 

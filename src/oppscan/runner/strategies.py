@@ -33,6 +33,14 @@ F = TypeVar("F", bound=StrategyCall)
 _MARK: Final = "__oppscan_strategy__"
 
 
+class StrategyRaised(Exception):
+    """A strategy raised in another process; its text is all that crosses."""
+
+
+class StrategyLate(Exception):
+    """A generator in another process stopped in time to send home what it had yielded."""
+
+
 class Kind(Enum):
     """How a strategy is called."""
 

@@ -24,9 +24,8 @@ from oppscan.errors import (
     StorageUnavailable,
 )
 from oppscan.holding import Report, Reported
-from oppscan.inputs import Limits
 from oppscan.model import Reuse, ScanStatus, Ticket
-from oppscan.runner.answers import failure, finisher
+from oppscan.runner.answers import failure, finisher, over_limit, unreached
 from oppscan.runner.attempt import run_alone
 from oppscan.runner.executors import ExecutorPlace, ExecutorSource
 from oppscan.runner.places import Place, Running, Task, ThreadPlace, run_blocking
@@ -290,15 +289,7 @@ class _Run:
                 self._let_go(attempt)
         if self.claim.cancel_requested:
             return
-        skipped = [
-            reports.skipped(
-                self.claim.holding,
-                name,
-                "the budget was out" if name in self.plan.strategies else "not in this runner",
-            )
-            for name in self.claim.remaining
-        ]
-        self._record(skipped)
+        self._record(unreached(self.claim, self.plan.strategies))
 
     def _fill(self) -> list[Report]:
         """Start strategies in the places that are free."""
@@ -321,7 +312,7 @@ class _Run:
             claim.owner, claim.scan_id, name, claim.params, claim.metadata,
             attempt.deadline, attempt.token,
         )  # fmt: skip
-        finish = finisher(claim.holding, name, claim.limits, self.plan.rank)
+        finish = finisher(claim, name, self.plan.rank)
         task = Task(strategy, context, attempt.collected, attempt.token, seconds, finish)
         ends = self.ends
 
@@ -358,17 +349,9 @@ class _Run:
         self._let_go(attempt)
         if isinstance(answer, Reported):
             return answer
-        claim = self.claim
-        why = error or f"timed out after {attempt.seconds:.3g} s"
-        return failure(
-            claim.holding,
-            attempt.name,
-            claim.limits,
-            self.plan.rank,
-            why,
-            attempt.collected.snapshot(),
-            timed_out=error is None,
-        )
+        ended = error or f"timed out after {attempt.seconds:.3g} s"
+        found = attempt.collected.snapshot()
+        return failure(self.claim, attempt.name, self.plan.rank, ended, found)
 
     def _let_go(self, attempt: _Attempt) -> None:
         attempt.token.set()
@@ -386,17 +369,12 @@ class _Run:
                 if isinstance(verdict, StorageUnavailable) and elapsed() < self.deadline:
                     again.append(report)
                 elif isinstance(verdict, InvalidInput) and isinstance(report, Reported):
-                    again.append(self._over_limit(report, verdict))
+                    again.append(over_limit(self.claim, report, verdict))
                 elif verdict is not None:
                     raise verdict
             batch = again
             if batch:
                 self.stop.wait(_RETRY_PAUSE)
-
-    def _over_limit(self, report: Reported, refused: InvalidInput) -> Reported:
-        holding = self.claim.holding
-        name = holding.spec.strategies[report.index]
-        return reports.failed(holding, name, refused, (), Limits(), timed_out=False)
 
 
 def _run_any(task: Task) -> object:

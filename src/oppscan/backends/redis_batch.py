@@ -1,0 +1,99 @@
+"""Reads of one event loop that leave together.
+
+Laws
+- A lone read leaves at once. What is asked while one is under way waits for its end, or for
+  `PATIENCE`, and leaves as one ``MGET`` for each slot.
+- Equal reads share an answer, but never one whose request was sent before they were asked: the
+  store's answer must not be older than the question.
+- A reader that is cancelled takes nobody with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+Answer = tuple[bytes | None, int]
+Fetch = Callable[[Sequence[str]], Awaitable[list[Answer]]]
+
+PATIENCE: Final = 0.01
+"""Seconds that a read waits for the one before it; a slow one must not hold up all others."""
+
+LARGEST: Final = 256
+"""Keys in one ``MGET``: a server serves nobody else meanwhile."""
+
+
+class Batcher:
+    """Gathers the reads of one loop. ``fetch`` reads many keys of one slot; ``slot`` names it."""
+
+    def __init__(self, fetch: Fetch, slot: Callable[[str], str]) -> None:
+        self._fetch = fetch
+        self._slot = slot
+        self._flying = 0
+        self._waiting: dict[str, asyncio.Future[Answer]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._flights: set[asyncio.Task[None]] = set()
+
+    async def get(self, key: str) -> Answer:
+        """Read one key."""
+        if not self._flying and not self._waiting:
+            self._flying += 1
+            try:
+                return (await self._fetch((key,)))[0]
+            finally:
+                self._landed()
+        future = self._waiting.get(key)
+        if future is None:
+            loop = asyncio.get_running_loop()
+            future = self._waiting[key] = loop.create_future()
+            if self._timer is None:
+                self._timer = loop.call_later(PATIENCE, self._depart)
+        return await asyncio.shield(future)
+
+    def _landed(self) -> None:
+        self._flying -= 1
+        if not self._flying and self._waiting:
+            self._depart()
+
+    def _depart(self) -> None:
+        """Send all that waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        waiting, self._waiting = self._waiting, {}
+        slots: dict[str, list[str]] = {}
+        for key in waiting:
+            slots.setdefault(self._slot(key), []).append(key)
+        for keys in slots.values():
+            for start in range(0, len(keys), LARGEST):
+                batch = {key: waiting[key] for key in keys[start : start + LARGEST]}
+                self._flying += 1
+                task = asyncio.get_running_loop().create_task(self._fly(batch))
+                self._flights.add(task)
+                task.add_done_callback(self._flights.discard)
+
+    async def _fly(self, batch: dict[str, asyncio.Future[Answer]]) -> None:
+        try:
+            answers = await self._fetch(tuple(batch))
+        except BaseException as error:
+            for future in batch.values():
+                if not future.done():
+                    lost = isinstance(error, Exception)
+                    future.set_exception(error if lost else ConnectionError("the read was cut off"))
+                    future.exception()  # whoever waited may be gone: that is no news then
+            if not isinstance(error, Exception):
+                raise
+        else:
+            for future, answer in zip(batch.values(), answers, strict=True):
+                if not future.done():
+                    future.set_result(answer)
+        finally:
+            self._landed()
+
+    async def aclose(self) -> None:
+        """End what is under way."""
+        flights = tuple(self._flights)
+        for task in flights:
+            task.cancel()
+        await asyncio.gather(*flights, return_exceptions=True)

@@ -1,0 +1,164 @@
+"""redis-py clients as this store needs them, one for each process and event loop.
+
+Laws
+- Nothing is retried below us: every retry is the driver's, who repeats with the same ids.
+- RESP2: its replies mean the same in all versions, and no push message is ever taken for one.
+- A blocking connection waits no longer than the call that uses it may take; an awaiting one has
+  no limits of its own, its caller's timeout cancels it and the connection is dropped.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any, Final
+
+import redis
+import redis.asyncio
+from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
+from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
+from redis.asyncio.connection import parse_url as parse_async_url
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.asyncio.sentinel import Sentinel as AsyncSentinel
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.connection import parse_url
+from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelManagedConnection
+
+from oppscan.backends.redis_address import Address
+from oppscan.clock import elapsed
+
+CONCURRENCY: Final = 32
+"""How many requests of one process and loop are under way at once; the others wait."""
+
+_POOL: Final = CONCURRENCY * 2
+_FOREVER: Final = 2**31
+DEADLINE: Final[ContextVar[float | None]] = ContextVar("DEADLINE", default=None)
+"""When the blocking call under way must have ended, on the clock of `elapsed`."""
+
+_SETTINGS: Final[dict[str, Any]] = {
+    "protocol": 2,
+    "health_check_interval": 0,
+    "socket_keepalive": True,
+    "decode_responses": False,
+}
+_UNBOUND: Final[dict[str, Any]] = {"socket_timeout": None, "socket_connect_timeout": None}
+
+
+class _Bounded:
+    """Mixed into redis-py's blocking connections: each wait ends with the call's deadline."""
+
+    _sock: Any
+
+    def _bound(self) -> float | None:
+        deadline = DEADLINE.get()
+        if deadline is None:
+            return None
+        left = deadline - elapsed()
+        if left <= 0:
+            raise redis.TimeoutError("the time for this operation is over")
+        return left
+
+    def _connect(self) -> Any:
+        left = self._bound()
+        if left is not None:
+            self.socket_connect_timeout = left
+        return super()._connect()  # type: ignore[misc]
+
+    def _bound_socket(self) -> None:
+        left = self._bound()
+        if self._sock is not None and left is not None:
+            self._sock.settimeout(left)
+
+    def send_packed_command(self, *args: Any, **options: Any) -> Any:
+        self._bound_socket()
+        return super().send_packed_command(*args, **options)  # type: ignore[misc]
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        self._bound_socket()
+        return super().read_response(*args, **options)  # type: ignore[misc]
+
+
+def _bounded(kind: type) -> type:
+    return type(f"Bounded{kind.__name__}", (_Bounded, kind), {})
+
+
+def make_blocking(address: Address) -> Any:
+    """Make a blocking client; it connects when it is first used."""
+    options = {**_SETTINGS, "retry": Retry(NoBackoff(), 0), **parse_url(address.base)}
+    if address.kind == "single":
+        kind = _bounded(options.pop("connection_class", redis.Connection))
+        pool = redis.ConnectionPool(connection_class=kind, max_connections=_POOL, **options)
+        return redis.Redis(connection_pool=pool)
+    options = _without_place(options)
+    if address.kind == "sentinel":
+        quiet = {**_SETTINGS, "retry": Retry(NoBackoff(), 0), **address.sentinel}
+        sentinel = Sentinel(
+            [],
+            sentinel_kwargs=quiet,
+            connection_class=_bounded(SentinelManagedConnection),
+            max_connections=_POOL,
+            **options,
+        )
+        kind = _bounded(redis.Connection)
+        sentinel.sentinels = [
+            redis.Redis(
+                connection_pool=redis.ConnectionPool(
+                    connection_class=kind, host=host, port=port, **quiet
+                )
+            )
+            for host, port in address.hosts
+        ]
+        return sentinel.master_for(address.service)
+    return RedisCluster(
+        url=address.base,
+        startup_nodes=[ClusterNode(host, port) for host, port in address.hosts],
+        connection_class=_bounded(options.pop("connection_class", redis.Connection)),
+        max_connections=_POOL,
+        **_cluster_options(options, Retry(NoBackoff(), 1)),
+    )
+
+
+def make_async(address: Address) -> Any:
+    """Make an awaiting client for the running loop; it connects when it is first used."""
+    quiet = {**_SETTINGS, **_UNBOUND, "retry": AsyncRetry(NoBackoff(), 0)}
+    options = {**quiet, **parse_async_url(address.base)}
+    if address.kind == "single":
+        pool = redis.asyncio.ConnectionPool(max_connections=_POOL, **options)
+        return redis.asyncio.Redis(connection_pool=pool)
+    options = _without_place(options)
+    if address.kind == "sentinel":
+        sentinel = AsyncSentinel(
+            list(address.hosts),
+            sentinel_kwargs={**quiet, **address.sentinel},
+            max_connections=_POOL,
+            **options,
+        )
+        return sentinel.master_for(address.service)
+    secure = options.pop("connection_class", None) is not None
+    return AsyncRedisCluster(
+        startup_nodes=[AsyncClusterNode(host, port) for host, port in address.hosts],
+        ssl=secure,
+        max_connections=_FOREVER,
+        **_cluster_options(options, AsyncRetry(NoBackoff(), 1)),
+    )
+
+
+def _without_place(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name not in {"host", "port"}}
+
+
+def _cluster_options(options: dict[str, Any], retry: Any) -> dict[str, Any]:
+    """Give the options of a cluster client: it has no databases, and its own idea of retrying.
+
+    It follows slots that moved; after an error it asks for the topology and tries once more.
+    """
+    options = {name: value for name, value in options.items() if name not in {"db", "retry"}}
+    if _MAJOR < _RETRY_OBJECTS:
+        return {**options, "cluster_error_retry_attempts": 1}
+    return {**options, "retry": retry}
+
+
+_MAJOR: Final = int(redis.__version__.partition(".")[0])
+_RETRY_OBJECTS: Final = 6
+"""The major version of redis-py whose cluster clients take a `Retry`."""
