@@ -35,6 +35,7 @@ from oppscan.record import (
     Head,
     OutcomeEvent,
     Spec,
+    after,
     settle_head,
 )
 from oppscan.views import has_outcome, status_of
@@ -131,6 +132,7 @@ class Holding:
         self.store = store
         self.limits = limits
         self.index = {name: number for number, name in enumerate(spec.strategies)}
+        self.seconds_left: float | None = None  # the runner's estimate
         self.ended: str | None = None  # why this claim may write no more
         self._unsure: dict[str, tuple[_Draft, Head, Sequence[Report]]] = {}
         self._settled: list[Report] = []
@@ -278,10 +280,15 @@ class Holding:
             productive=True,
             counts=lifecycle.count(head.counts, (event,)),
             opportunities=head.opportunities + report.found,
+            eta_at=self._eta(),
         )
         draft.add_event(head, event)
         if report.found:
             draft.data.append(codec.encode(Chunk("o", report.index, report.body, report.scores)))
+
+    def _eta(self) -> int | None:
+        left = self.seconds_left
+        return None if left is None else after(ttl.to_ms(left))
 
     def _add_payload(self, draft: _Draft, report: Payload) -> None:
         head = self._in_mode(draft.head, "payload")

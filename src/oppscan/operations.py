@@ -42,7 +42,7 @@ class Operations:
 
     scope: Scope
 
-    def start(
+    def start(  # noqa: PLR0917 - the arguments of ``start``
         self,
         owner: str,
         strategies: Iterable[str],

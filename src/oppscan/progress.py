@@ -51,6 +51,21 @@ def _posted_progress(posted: Posted, *, done: bool) -> Progress:
     )
 
 
+def eta_of(head: Head) -> int | None:
+    """Give the instant at which a running scan may be through; None where nothing tells.
+
+    The runner's own estimate where there is one, else by the pace so far.
+    """
+    if not head.live or head.eta_at is not None:
+        return head.eta_at if head.live else None
+    progress = progress_of(head)
+    done, total = progress.strategies_completed, progress.total_strategies
+    if head.started_at is None or head.progressed_at is None or not 0 < done < total:
+        return None
+    pace = (head.progressed_at - head.started_at) / done
+    return head.progressed_at + round(pace * (total - done))
+
+
 def percentage(completed: int, total: int, *, done: bool) -> float:
     """Give completed of total in percent; 100.0 only when nothing is missing."""
     if total == 0:

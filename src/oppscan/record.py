@@ -113,6 +113,7 @@ class Head(msgspec.Struct, array_like=True, frozen=True):
     heartbeat_at: int | None = None
     progressed_at: int | None = None
     extended_to: int | None = None
+    eta_at: int | None = None  # where the runner can tell
     error: str | None = None
     extra: dict[str, object] = {}  # fields of later versions, by name
 
@@ -131,6 +132,7 @@ TIMES: Final = (
     "heartbeat_at",
     "progressed_at",
     "extended_to",
+    "eta_at",
 )
 
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from oppscan import ttl
-from oppscan.model import OutcomeState, ScanState, ScanStatus, StrategyOutcome
-from oppscan.progress import progress_of
+from oppscan.model import ScanState, ScanStatus, StrategyOutcome
+from oppscan.progress import eta_of, progress_of
 from oppscan.record import OUTCOME_STATES, Head, OutcomeEvent, Spec
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -91,9 +91,5 @@ def status_of(
         heartbeat_at=optional_datetime(head.heartbeat_at),
         progressed_at=optional_datetime(head.progressed_at),
         expires_at=to_datetime(ttl.expires_at(head)),
+        eta=optional_datetime(eta_of(head)),
     )
-
-
-def is_open(state: OutcomeState) -> bool:
-    """Tell whether a strategy in this state still wants its outcome."""
-    return not state.done

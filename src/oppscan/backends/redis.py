@@ -12,44 +12,34 @@ Laws
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import threading
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
-import redis
-import redis.asyncio
+import redis as redis_py
+import redis.asyncio as redis_asyncio
 from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from redis.cluster import RedisCluster
 
 from oppscan.backends import redis_address, redis_clients, redis_faults
 from oppscan.backends.base import StorageBackend
-from oppscan.backends.redis_batch import Answer, Batcher
-from oppscan.backends.redis_clients import CONCURRENCY, DEADLINE
+from oppscan.backends.redis_clients import DEADLINE
 from oppscan.backends.redis_clock import KnownTime
-from oppscan.backends.redis_requests import (
-    READ,
-    Get,
-    Keys,
-    Moment,
-    Plan,
-    Run,
-    Script,
-    Spread,
-    Step,
-    plan,
-)
-from oppscan.clock import delay, delay_blocking, elapsed
-from oppscan.errors import StorageMisconfigured, StorageUnavailable
-from oppscan.ops import Apply, Request
+from oppscan.backends.redis_faces import AsyncFace, BlockingFace
+from oppscan.backends.redis_layout import due_key, shard_of
+from oppscan.backends.redis_requests import Plan, plan, weight
+from oppscan.clock import elapsed
+from oppscan.errors import InvalidInput, OppscanError, StorageMisconfigured, StorageUnavailable
+from oppscan.ops import Request
 
 R = TypeVar("R")
+Loop = asyncio.AbstractEventLoop
 
-_RAW: Final = {"NEVER_DECODE": True}  # the host's client may decode replies; ours are bytes
-_WAIT_FOR_POOL: Final = 0.005
+_ASYNC: Final = (redis_asyncio.Redis, AsyncRedisCluster)
+_BLOCKING: Final = (redis_py.Redis, RedisCluster)
+
 _HEAVY: Final = 256 * 1024
 """Bytes in one write; packing more takes longer than an event loop should stand still."""
 
@@ -61,39 +51,61 @@ class RedisBackend(StorageBackend):
     connection pool, awaiting or blocking; ``blocking``: a second one, for the other face. The
     host's clients keep the host's settings: their timeouts and retries are not ours.
 
-    Raises `InvalidInput` for a URL that names no store, and on use `StorageUnavailable`,
-    `StorageFull`, `StorageMisconfigured`.
+    Raises `InvalidInput` for what names no store, and on use `StorageUnavailable`, `StorageFull`,
+    `StorageMisconfigured`.
     """
 
     def __init__(self, where: object, *, blocking: object = None) -> None:
         self._address = redis_address.parse(where) if isinstance(where, str) else None
-        self._given = [_client_of(item) for item in (where, blocking) if item is not None]
-        self._time = KnownTime()
-        self._adopt()
+        given = [where, blocking] if self._address is None else [blocking]
+        self._given = [_client_of(item) for item in given if item is not None]
+        self._confirm = False
+        self._abandoned: list[object] = []
+        self._start_afresh()
 
     def __repr__(self) -> str:
         """Name the store, without its password."""
-        shown = self._address.shown if self._address is not None else "the host's client"
-        return f"RedisBackend({shown})"
+        return f"RedisBackend({self._shown})"
+
+    @property
+    def _shown(self) -> str:
+        return "the host's client" if self._address is None else self._address.shown
+
+    @property
+    def durable(self) -> bool:  # type: ignore[override]
+        """Whether a write can be confirmed by replicas: not in a cluster."""
+        cluster = any(hasattr(client, "nodes_manager") for client in self._given)
+        return not cluster and (self._address is None or self._address.kind != "cluster")
+
+    def require(self, durability: str) -> None:
+        """Have every write through this object confirmed by a replica, if so wanted."""
+        if durability == "replicated" and not self.durable:
+            msg = f"{self!r}: writes are not confirmed in a cluster; use durability='default'"
+            raise StorageMisconfigured(msg)
+        self._confirm = self._confirm or durability == "replicated"
 
     # --- The two faces --------------------------------------------------------------------------
 
     async def execute(self, request: Request[R], namespace: str, timeout: float) -> R:
-        """Run one request. One round trip, but for what `redis_requests` says."""
+        """Run one request; one round trip, but where `redis_requests` says otherwise."""
         deadline = elapsed() + timeout
         try:
+            face = self._async_face()
+            steps = self._plan(request, namespace, face)
             async with asyncio.timeout(timeout):
-                link = self._link()
-                steps = plan(request, namespace, self._timely(link, namespace))
-                answer: Any = None
-                async with link.gate:
-                    while True:
-                        try:
-                            step = await self._advance(steps, request, answer)
-                        except _Done as done:
-                            return done.result  # type: ignore[no-any-return]
-                        answer = await self._ask(link, step, namespace, deadline)
+                heavy = weight(request) > _HEAVY
+                step = await asyncio.to_thread(next, steps) if heavy else next(steps)
+                while True:
+                    answer = await face.ask(step, deadline)
+                    try:
+                        step = steps.send(answer)
+                    except StopIteration as stop:
+                        result: R = stop.value
+                        return result
         except redis_faults.FAULTS as error:
+            if redis_faults.stale_master(error):
+                with suppress(*redis_faults.FAULTS):
+                    await face.reconnect()
             raise self._failed(error) from error
 
     def execute_blocking(self, request: Request[R], namespace: str, timeout: float) -> R:
@@ -101,22 +113,114 @@ class RedisBackend(StorageBackend):
         deadline = elapsed() + timeout
         token = DEADLINE.set(deadline)
         try:
-            line = self._line()
-            steps = plan(request, namespace, self._timely(line, namespace))
-            if not line.gate.acquire(timeout=timeout):
-                msg = f"{self!r}: {CONCURRENCY} requests of this process were under way"
-                raise StorageUnavailable(msg)
-            try:
-                answer: Any = None
-                while True:
-                    try:
-                        step = steps.send(answer)
-                    except StopIteration as stop:
-                        return stop.value  # type: ignore[no-any-return]
-                    answer = self._ask_blocking(line, step, namespace, deadline)
-            finally:
-                line.gate.release()
+            face = self._blocking_face()
+            steps = self._plan(request, namespace, face)
+            step = next(steps)
+            while True:
+                answer = face.ask(step, deadline)
+                try:
+                    step = steps.send(answer)
+                except StopIteration as stop:
+                    result: R = stop.value
+                    return result
         except redis_faults.FAULTS as error:
+            if redis_faults.stale_master(error):
+                with suppress(*redis_faults.FAULTS):
+                    face.reconnect()
             raise self._failed(error) from error
         finally:
             DEADLINE.reset(token)
+
+    def _plan(self, request: Request[R], namespace: str, face: AsyncFace | BlockingFace) -> Plan[R]:
+        def timely(tag: str) -> bool:
+            """Tell whether a bare read will do; if not, the coming one looks at the index too."""
+            if not face.fresh(due_key(namespace, shard_of(tag))):
+                return False
+            if self._time.looked(tag):
+                return True
+            self._time.look(tag)
+            return False
+
+        return plan(request, namespace, timely)
+
+    def _failed(self, error: BaseException) -> BaseException:
+        """Give our error for one of redis-py's; what is no fault of the store stays as it is."""
+        if isinstance(error, RuntimeError) and "loop" not in str(error):
+            return error
+        found = redis_faults.translate(error, self._shown)
+        if isinstance(found, StorageUnavailable):
+            self._time.forget()
+        return found
+
+    # --- Clients --------------------------------------------------------------------------------
+
+    def _start_afresh(self) -> None:
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._time = KnownTime()
+        self._loops: WeakKeyDictionary[Loop, AsyncFace] = WeakKeyDictionary()
+        self._face: BlockingFace | None = None
+
+    def _adopt_process(self) -> None:
+        """In a forked child, start afresh: the parent's connections are not ours, even to close."""
+        if self._process != os.getpid():
+            self._abandoned += [*self._loops.values(), self._face]
+            self._start_afresh()
+
+    def _async_face(self) -> AsyncFace:
+        self._adopt_process()
+        loop = asyncio.get_running_loop()
+        face = self._loops.get(loop)
+        if face is None:
+            client = self._own_or_given(_ASYNC, redis_clients.make_async, "redis.asyncio")
+            own = client not in self._given
+            face = AsyncFace(client, self._time, own=own, confirm=self._confirm)
+            self._loops[loop] = face
+        return face
+
+    def _blocking_face(self) -> BlockingFace:
+        self._adopt_process()
+        with self._lock:
+            if self._face is None:
+                client = self._own_or_given(_BLOCKING, redis_clients.make_blocking, "redis")
+                own = client not in self._given
+                self._face = BlockingFace(client, self._time, own=own, confirm=self._confirm)
+            return self._face
+
+    def _own_or_given(self, kinds: tuple[type, ...], make: Any, module: str) -> Any:
+        for client in self._given:
+            if isinstance(client, kinds):
+                return client
+        if self._address is None:
+            msg = f"RedisBackend was given no client of {module}, which this face needs"
+            raise StorageMisconfigured(msg)
+        return make(self._address)
+
+    def close(self) -> None:
+        """Close what is ours of the blocking face; it opens again when used."""
+        self._adopt_process()
+        with self._lock:
+            face, self._face = self._face, None
+        if face is not None:
+            with suppress(*redis_faults.FAULTS):
+                face.close()
+
+    async def aclose(self) -> None:
+        """Close what is ours, of this event loop and of the blocking face."""
+        self.close()
+        face = self._loops.pop(asyncio.get_running_loop(), None)
+        if face is not None:
+            with suppress(*redis_faults.FAULTS):
+                await face.aclose()
+
+
+def _client_of(item: object) -> Any:
+    """Take a client as it is, and a pool as what a client draws from."""
+    if isinstance(item, (*_ASYNC, *_BLOCKING)):
+        return item
+    if isinstance(item, redis_asyncio.ConnectionPool):
+        return redis_asyncio.Redis(connection_pool=item)
+    if isinstance(item, redis_py.ConnectionPool):
+        return redis_py.Redis(connection_pool=item)
+    msg = f"RedisBackend needs a URL, a redis-py client or pool, not {type(item).__name__}"
+    raise InvalidInput(msg)

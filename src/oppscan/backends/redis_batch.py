@@ -14,8 +14,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
+from oppscan.clock import elapsed
+
 Answer = tuple[bytes | None, int]
-Fetch = Callable[[Sequence[str]], Awaitable[list[Answer]]]
+Fetch = Callable[[Sequence[str], float], Awaitable[list[Answer]]]
 
 PATIENCE: Final = 0.01
 """Seconds that a read waits for the one before it; a slow one must not hold up all others."""
@@ -32,17 +34,19 @@ class Batcher:
         self._slot = slot
         self._flying = 0
         self._waiting: dict[str, asyncio.Future[Answer]] = {}
+        self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._flights: set[asyncio.Task[None]] = set()
 
-    async def get(self, key: str) -> Answer:
-        """Read one key."""
+    async def get(self, key: str, deadline: float) -> Answer:
+        """Read one key, until ``deadline`` on the clock of `elapsed`."""
         if not self._flying and not self._waiting:
             self._flying += 1
             try:
-                return (await self._fetch((key,)))[0]
+                return (await self._fetch((key,), deadline))[0]
             finally:
                 self._landed()
+        self._deadline = max(self._deadline, deadline)
         future = self._waiting.get(key)
         if future is None:
             loop = asyncio.get_running_loop()
@@ -62,6 +66,7 @@ class Batcher:
             self._timer.cancel()
             self._timer = None
         waiting, self._waiting = self._waiting, {}
+        deadline, self._deadline = self._deadline, 0.0
         slots: dict[str, list[str]] = {}
         for key in waiting:
             slots.setdefault(self._slot(key), []).append(key)
@@ -69,13 +74,14 @@ class Batcher:
             for start in range(0, len(keys), LARGEST):
                 batch = {key: waiting[key] for key in keys[start : start + LARGEST]}
                 self._flying += 1
-                task = asyncio.get_running_loop().create_task(self._fly(batch))
+                task = asyncio.get_running_loop().create_task(self._fly(batch, deadline))
                 self._flights.add(task)
                 task.add_done_callback(self._flights.discard)
 
-    async def _fly(self, batch: dict[str, asyncio.Future[Answer]]) -> None:
+    async def _fly(self, batch: dict[str, asyncio.Future[Answer]], deadline: float) -> None:
         try:
-            answers = await self._fetch(tuple(batch))
+            async with asyncio.timeout(max(0.0, deadline - elapsed())):
+                answers = await self._fetch(tuple(batch), deadline)
         except BaseException as error:
             for future in batch.values():
                 if not future.done():

@@ -63,6 +63,11 @@ def key(namespace: str, kind: str, name: str) -> str:
     return f"{{{namespace}:{name[:2]}}}{kind}:{name}"
 
 
+def hash_tag(name: str) -> str:
+    """Give what of a key decides on its slot."""
+    return name.partition("}")[0]
+
+
 def due_key(namespace: str, shard: str) -> str:
     """Give the key of a shard's due times."""
     return f"{{{namespace}:{shard}}}due"

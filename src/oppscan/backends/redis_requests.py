@@ -6,6 +6,7 @@ the backend run the same plans.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
@@ -48,19 +49,22 @@ SHARDS: Final = tuple(f"{number:02x}" for number in range(256))
 
 @frozen
 class Script:
-    """A script that the package carries."""
+    """A script that the package carries; ``timed``: which item of its reply is the time."""
 
-    name: str
     text: str
+    sha: str
+    timed: int
 
 
-def _script(name: str) -> Script:
-    return Script(name, Path(__file__).with_name(f"redis_{name}.lua").read_text("utf-8"))
+def _script(name: str, timed: int) -> Script:
+    text = Path(__file__).with_name(f"redis_{name}.lua").read_text("utf-8")
+    sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()  # as Redis names it
+    return Script(text, sha, timed)
 
 
-APPLY: Final = _script("apply")
-READ: Final = _script("read")
-SWEEP: Final = _script("sweep")
+APPLY: Final = _script("apply", 2)
+READ: Final = _script("read", 1)
+SWEEP: Final = _script("sweep", 0)
 
 
 # --- Steps --------------------------------------------------------------------------------------
@@ -99,7 +103,14 @@ class Keys:
 
 @frozen
 class Moment:
-    """Ask for the store's time, as well as it is known; the answer is milliseconds."""
+    """Ask for the time of the server of ``key``, as well as it is known, in milliseconds."""
+
+    key: str
+
+
+def moment_of(key: str) -> Run:
+    """Give the step that asks a server for its time, and nothing else."""
+    return Run(READ, (key,) * 4, ("live", 0, "{}", 0, ""))
 
 
 Step = Run | Get | Spread | Keys | Moment
@@ -107,6 +118,12 @@ Plan = Generator[Step, Any, R]
 Timely = Callable[[str], bool]
 """Whether a read of this owner may be a bare `Get`: the store's time is known well, and whether
 the owner's index is there was looked at lately."""
+
+
+def weight(request: Request[Any]) -> int:
+    """Give the bytes that a request writes to logs."""
+    changes = request.changes if isinstance(request, Apply) else ()
+    return sum(sum(map(len, item.frames)) for item in changes if isinstance(item, Append))
 
 
 def plan(request: Request[R], namespace: str, timely: Timely) -> Plan[R]:
@@ -194,7 +211,7 @@ def _sighting(
 def _select_due(namespace: str, request: SelectDue, timely: Timely) -> Plan[Selected]:
     del timely
     due_from, _, past = request.beyond.partition("/")
-    now = yield Moment()
+    now = yield Moment(layout.due_key(namespace, SHARDS[0]))
     window = ("WITHSCORES", "LIMIT", 0, request.limit + bool(past))
     replies = yield Spread(
         tuple(
@@ -246,7 +263,7 @@ def _forget_due(namespace: str, shard: str, scans: Sequence[str]) -> Run:
 def _purge(namespace: str, request: Purge, timely: Timely) -> Plan[Purged]:
     """Drop the leftovers that no key's own TTL takes along. O(owners), by SCAN."""
     del timely
-    now = yield Moment()
+    now = yield Moment(layout.due_key(namespace, SHARDS[0]))
     window = ("-inf", "+inf", "LIMIT", 0, request.limit)
     dues = yield Spread(
         tuple(

@@ -65,8 +65,11 @@ def _arguments(parser: ArgumentParser) -> None:
     )
 
 
-def _view() -> View:
-    """Choose: what is redrawn needs a terminal of some size, and rich."""
+def choose_view() -> View:
+    """Give the way of showing that suits standard output.
+
+    What is redrawn needs a terminal of some size, and rich.
+    """
     from oppscan.demo.plain import PlainView
 
     if not sys.stdout.isatty():
@@ -88,7 +91,7 @@ def _run(options: Namespace) -> int:
     from oppscan.demo.crew import DemoFailed
     from oppscan.demo.show import Options, run
 
-    view = _view()
+    view = choose_view()
     try:
         ending = run(Options(options.store, options.kill, options.pace), view)
     except DemoFailed as error:

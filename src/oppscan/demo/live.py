@@ -50,6 +50,7 @@ _GLYPHS: Final = {
     "cancelled": "-",
     "skipped": "-",
 }
+_BLANK: Final = " "
 _PLAIN_GLYPHS: Final = str.maketrans("·✓○✗", ".+o!")
 
 
@@ -110,13 +111,13 @@ class LiveView:
         parts = (
             Text("oppscan demo", style="bold"),
             *(Text(line, no_wrap=True, overflow="ellipsis") for line in wording.heading(scene)),
-            "",
+            _BLANK,
             self._progress(scene),
-            "",
+            _BLANK,
             self._strategies(scene),
-            "",
+            _BLANK,
             _workers(scene),
-            "",
+            _BLANK,
             _pollers(scene),
         )
         # Each on its own: a last line as wide as the screen would be broken by the ^C of Ctrl-C.

@@ -90,7 +90,9 @@ def proof_lines(proof: Proof) -> list[tuple[str, str]]:
         ("ran before the kill", f"{_names(proof.settled)} ({len(proof.settled)} outcomes)"),
         ("cut off by the kill", f"{_names(again)} ({len(again)} without an outcome)"),
         ("ran after the kill", f"{_names(proof.after)} ({len(proof.after)})"),
-        ("ran twice", _names(proof.twice) if proof.twice else "none twice that had its outcome"),
+        ("ran TWICE", _names(proof.twice))
+        if proof.twice
+        else ("none twice", "no strategy that had its outcome ran again"),
     ]
 
 

@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Iterable, Mapping
-from types import TracebackType
+import os
+import signal
+from collections.abc import Callable, Iterable, Mapping
+from types import FrameType, TracebackType
 from typing import Final, Self
 
-from oppscan import reports
-from oppscan.claim import ScanClaim
-from oppscan.clock import delay, elapsed
+from oppscan.clock import elapsed
 from oppscan.driver import logger
 from oppscan.errors import (
     ClaimLost,
     InvalidInput,
     ScanAlreadyClaimed,
     ScanFinished,
-    StorageUnavailable,
 )
-from oppscan.holding import Reported
 from oppscan.model import Reuse, ScanStatus, Ticket
 from oppscan.registry import ScanRegistry
-from oppscan.runner.answers import failure, finisher, over_limit, unreached
-from oppscan.runner.attempt import Attempt, End, Ended, time_left
+from oppscan.runner.estimate import Durations, Estimate
 from oppscan.runner.executors import ExecutorPlace, ExecutorSource
 from oppscan.runner.places import Place, ThreadPlace
-from oppscan.runner.plan import Plan, make_plan
-from oppscan.runner.strategies import Collected, Flag, Rank, ScanContext, Strategies
+from oppscan.runner.plan import make_plan
+from oppscan.runner.run import Run
+from oppscan.runner.strategies import Rank, Strategies
 from oppscan.runner.threads import BlockingThreads
 
-_RETRY_PAUSE: Final = 0.2
+LEAVE_WITHIN: Final = 5.0
+"""Seconds for releasing scans on SIGTERM; hosts are commonly killed ten or more later."""
+
+SignalHandler = Callable[[int, FrameType | None], object] | int | None
 
 
 class StrategyRunner:
@@ -70,7 +70,9 @@ class StrategyRunner:
         self._place: Place = ThreadPlace(threads)
         if executor is not None:
             self._place = ExecutorPlace(executor, threads)
+        self._durations = Durations()
         self._background: set[asyncio.Task[ScanStatus]] = set()
+        self._active: set[asyncio.Task[object]] = set()
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -97,6 +99,31 @@ class StrategyRunner:
         if left:
             await asyncio.wait(left)
         self._place.close()
+
+    def release_on_sigterm(self) -> None:
+        """On SIGTERM, release all scans for other workers, then let the signal take its course.
+
+        For hosts that do not handle the signal themselves; those that do call `aclose`. Must be
+        called in the main thread, inside the event loop.
+        """
+        loop = asyncio.get_running_loop()
+        before = signal.getsignal(signal.SIGTERM)
+
+        def release() -> None:
+            loop.remove_signal_handler(signal.SIGTERM)
+            self._leaving = loop.create_task(self._leave(before))
+
+        loop.add_signal_handler(signal.SIGTERM, release)
+
+    async def _leave(self, before: SignalHandler) -> None:
+        self._closed = True
+        tasks = {*self._background, *self._active}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=LEAVE_WITHIN)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     # --- Running scans --------------------------------------------------------------------------
 
@@ -191,116 +218,22 @@ class StrategyRunner:
 
     async def _attempt(self, scan_id: str, owner: str | None) -> ScanStatus:
         deadline = elapsed() + self._plan.working_time
+        task = asyncio.current_task()
+        if task is not None:
+            self._active.add(task)
+        try:
+            return await self._hold(scan_id, owner, deadline)
+        finally:
+            if task is not None:
+                self._active.discard(task)
+
+    async def _hold(self, scan_id: str, owner: str | None, deadline: float) -> ScanStatus:
         async with self._registry.claim(scan_id, owner=owner) as claim:
-            await _Run(claim, self._plan, self._place, deadline).run()
+            estimate = Estimate(claim.remaining, self._durations, self._plan.max_concurrency)
+            await Run(claim, self._plan, self._place, estimate, deadline).run()
         return claim.status
 
     def _end_background(self, task: asyncio.Task[ScanStatus]) -> None:
         self._background.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a background scan ended with %r", error, exc_info=error)
-
-
-class _Run:
-    """One attempt at one scan."""
-
-    def __init__(self, claim: ScanClaim, plan: Plan, place: Place, deadline: float) -> None:
-        self.claim = claim
-        self.plan = plan
-        self.place = place
-        self.deadline = deadline
-        self.todo: deque[str] = deque()
-        self.running: set[Attempt] = set()
-        self.stopped = False
-
-    async def run(self) -> None:
-        """Run what has no outcome, until all is done, time is up, or there is reason to stop."""
-        known = [name for name in self.claim.remaining if name in self.plan.strategies]
-        self.todo.extend(self.plan.order(known))
-        workers = [
-            asyncio.create_task(self._work())
-            for _ in range(min(self.plan.max_concurrency, len(known)))
-        ]
-        watcher = asyncio.create_task(self.claim.interrupted())
-        everything = asyncio.ensure_future(_all(workers))
-        try:
-            await asyncio.wait({everything, watcher}, return_when=asyncio.FIRST_COMPLETED)
-            if not everything.done():
-                self._stop()
-            await everything
-        finally:
-            self._stop()
-            watcher.cancel()
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(watcher, everything, *workers, return_exceptions=True)
-        if self.claim.cancel_requested:
-            return
-        skipped = unreached(self.claim, self.plan.strategies)
-        await asyncio.gather(*(self._record(report) for report in skipped))
-
-    def _stop(self) -> None:
-        """Start nothing more, and end what runs without an outcome."""
-        self.stopped = True
-        self.todo.clear()
-        for attempt in self.running:
-            attempt.stop()
-
-    async def _work(self) -> None:
-        while self.todo and time_left(self.deadline) > 0:
-            report = await self._try(self.todo.popleft())
-            if report is None or self.stopped:
-                return
-            await self._record(report)
-
-    async def _try(self, name: str) -> Reported | None:
-        """Run one strategy and give its outcome; None where it was stopped."""
-        strategy = self.plan.strategies[name]
-        seconds = min(self.plan.timeout_of(strategy), time_left(self.deadline))
-        self.claim.post(reports.started(self.claim.holding, name))
-        token = Flag()
-        context = self._context(name, elapsed() + seconds, token)
-        attempt = Attempt(strategy, context, Collected(), token)
-        finish = finisher(self.claim, name, self.plan.rank)
-        self.running.add(attempt)
-        try:
-            if strategy.kind.blocking:
-                ended = await attempt.run_elsewhere(self.place, seconds, finish)
-            else:
-                ended = await attempt.run_on_loop(seconds)
-                if ended.why is End.ANSWERED:
-                    return finish(ended.answer)
-        except Exception as refused:  # noqa: BLE001 - no place to run it: that is its failure
-            ended = Ended(End.RAISED, None, refused)
-        finally:
-            self.running.discard(attempt)
-        if ended.why is End.STOPPED:
-            return None
-        if isinstance(ended.answer, Reported):
-            return ended.answer
-        error = ended.error or f"timed out after {seconds:.3g} s"
-        found = attempt.collected.snapshot()
-        return failure(self.claim, name, self.plan.rank, error, found)
-
-    def _context(self, name: str, deadline: float, token: Flag) -> ScanContext:
-        claim = self.claim
-        return ScanContext(
-            claim.owner, claim.scan_id, name, claim.params, claim.metadata, deadline, token
-        )
-
-    async def _record(self, report: Reported) -> None:
-        """Write an outcome; while the store is down and there is time, try again."""
-        while True:
-            try:
-                return await self.claim.submit(report)
-            except StorageUnavailable:
-                if time_left(self.deadline) <= 0:
-                    raise
-            except InvalidInput as refused:
-                report = over_limit(self.claim, report, refused)
-            await delay(_RETRY_PAUSE)
-
-
-async def _all(workers: list[asyncio.Task[None]]) -> None:
-    """Wait for all workers; the first failure is raised at once."""
-    await asyncio.gather(*workers)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import queue
+import os
+import signal
 import threading
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import Final, Self
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from types import FrameType, TracebackType
+from typing import Self
 
-from attrs import define
-
-from oppscan import reports
 from oppscan.clock import elapsed
 from oppscan.driver import logger
 from oppscan.errors import (
@@ -21,28 +18,21 @@ from oppscan.errors import (
     OppscanError,
     ScanAlreadyClaimed,
     ScanFinished,
-    StorageUnavailable,
 )
-from oppscan.holding import Report, Reported
 from oppscan.model import Reuse, ScanStatus, Ticket
-from oppscan.runner.answers import failure, finisher, over_limit, unreached
-from oppscan.runner.attempt import run_alone
+from oppscan.runner.estimate import Durations, Estimate
 from oppscan.runner.executors import ExecutorPlace, ExecutorSource
-from oppscan.runner.places import Place, Running, Task, ThreadPlace, run_blocking
-from oppscan.runner.plan import Plan, make_plan
+from oppscan.runner.places import Place, ThreadPlace
+from oppscan.runner.plan import LEAVE_WITHIN, make_plan
 from oppscan.runner.strategies import (
-    Collected,
-    Flag,
     Rank,
-    ScanContext,
     Strategies,
 )
 from oppscan.runner.threads import BlockingThreads
-from oppscan.sync.claim import ScanClaim
 from oppscan.sync.registry import ScanRegistry
+from oppscan.sync.run import Released, Run, run_any
 
-_RETRY_PAUSE: Final = 0.2
-_MOMENT: Final = 0.05
+SignalHandler = Callable[[int, FrameType | None], object] | int | None
 
 
 class StrategyRunner:
@@ -81,12 +71,15 @@ class StrategyRunner:
         self._registry = registry
         self._plan = make_plan(strategies, max_concurrency, strategy_timeout, budget, rank)
         threads = BlockingThreads("oppscan strategy")
-        self._threads = ThreadPlace(threads, _run_any)
+        self._threads = ThreadPlace(threads, run_any)
         self._place: Place = self._threads
         if executor is not None:
             self._place = ExecutorPlace(executor, threads)
         self._lock = threading.Lock()
+        self._durations = Durations()
         self._background: dict[threading.Thread, threading.Event] = {}
+        self._active: dict[threading.Thread, threading.Event] = {}
+        self._leaving: Callable[[], None] | None = None
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -116,6 +109,34 @@ class StrategyRunner:
             thread.join()
         self._place.close()
         self._threads.close()
+
+    def release_on_sigterm(self) -> None:
+        """On SIGTERM, release all scans for other workers, then let the signal take its course.
+
+        For hosts that do not handle the signal themselves; those that do call `close`. Must be
+        called in the main thread.
+        """
+        before = signal.getsignal(signal.SIGTERM)
+
+        def release(number: int, frame: FrameType | None) -> None:
+            del number, frame
+            self._closed = True
+            for stop in [*self._active.values(), *self._background.values()]:
+                stop.set()
+            self._leaving = partial(self._leave, before)
+            if threading.main_thread() not in self._active:
+                self._leaving()  # else once this thread's own scan is released
+
+        signal.signal(signal.SIGTERM, release)
+
+    def _leave(self, before: SignalHandler) -> None:
+        """Wait until the other threads released their scans, and repeat the signal."""
+        deadline = elapsed() + LEAVE_WITHIN
+        others = {*self._active, *self._background} - {threading.current_thread()}
+        for thread in others:
+            thread.join(max(0.0, deadline - elapsed()))
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     # --- Running scans --------------------------------------------------------------------------
 
@@ -197,9 +218,10 @@ class StrategyRunner:
     def _in_background(self, scan_id: str, stop: threading.Event) -> None:
         try:
             self._see_through(scan_id, stop, must_run=True)
-        except (OppscanError, TimeoutError, _Released) as error:
-            if not isinstance(error, _Released):
-                logger.error("a background scan ended with %r", error, exc_info=error)
+        except Released:
+            return
+        except (OppscanError, TimeoutError):
+            logger.exception("a background scan ended early")
         finally:
             with self._lock:
                 self._background.pop(threading.current_thread(), None)
@@ -227,161 +249,15 @@ class StrategyRunner:
 
     def _attempt(self, scan_id: str, owner: str | None, stop: threading.Event) -> ScanStatus:
         deadline = elapsed() + self._plan.working_time
-        with self._registry.claim(scan_id, owner=owner) as claim:
-            _Run(claim, self._plan, self._place, self._threads, deadline, stop).run()
-        return claim.status
-
-
-class _Released(BaseException):
-    """Leaves the block of a claim like an exit does: the scan is released."""
-
-
-@define(eq=False)
-class _Attempt:
-    """A strategy under way."""
-
-    name: str
-    seconds: float
-    deadline: float
-    collected: Collected
-    token: Flag
-    task: Running | None = None
-
-
-_End = tuple[_Attempt, object, BaseException | None]
-
-
-class _Run:
-    """One attempt at one scan, seen to by one thread."""
-
-    def __init__(  # noqa: PLR0917 - what an attempt is made of
-        self,
-        claim: ScanClaim,
-        plan: Plan,
-        place: Place,
-        threads: Place,
-        deadline: float,
-        stop: threading.Event,
-    ) -> None:
-        self.claim = claim
-        self.plan = plan
-        self.place = place
-        self.threads = threads  # for coroutines, which have no business in other processes
-        self.deadline = deadline
-        self.stop = stop
-        self.todo: deque[str] = deque()
-        self.running: set[_Attempt] = set()
-        self.ends: queue.SimpleQueue[_End] = queue.SimpleQueue()
-
-    def run(self) -> None:
-        """Run what has no outcome, until all is done, time is up, or there is reason to stop."""
-        known = [name for name in self.claim.remaining if name in self.plan.strategies]
-        self.todo.extend(self.plan.order(known))
+        me = threading.current_thread()
+        self._active[me] = stop
         try:
-            while (self.todo or self.running) and not self.claim.is_interrupted:
-                if self.stop.is_set():
-                    raise _Released
-                if elapsed() >= self.deadline:
-                    self.todo.clear()
-                self._record([*self._fill(), *self._gather()])
+            with self._registry.claim(scan_id, owner=owner) as claim:
+                estimate = Estimate(claim.remaining, self._durations, self._plan.max_concurrency)
+                run = Run(claim, self._plan, self._place, self._threads, estimate)
+                run.run(deadline, stop)
+            return claim.status
         finally:
-            for attempt in list(self.running):
-                self._let_go(attempt)
-        if self.claim.cancel_requested:
-            return
-        self._record(unreached(self.claim, self.plan.strategies))
-
-    def _fill(self) -> list[Report]:
-        """Start strategies in the places that are free."""
-        begun: list[Report] = []
-        while self.todo and len(self.running) < self.plan.max_concurrency:
-            name = self.todo.popleft()
-            begun.append(reports.started(self.claim.holding, name))
-            refused = self._begin(name)
-            if refused is not None:
-                begun.append(refused)
-        return begun
-
-    def _begin(self, name: str) -> Reported | None:
-        strategy = self.plan.strategies[name]
-        now = elapsed()
-        seconds = min(self.plan.timeout_of(strategy), max(0.0, self.deadline - now))
-        attempt = _Attempt(name, seconds, now + seconds, Collected(), Flag())
-        claim = self.claim
-        context = ScanContext(
-            claim.owner, claim.scan_id, name, claim.params, claim.metadata,
-            attempt.deadline, attempt.token,
-        )  # fmt: skip
-        finish = finisher(claim, name, self.plan.rank)
-        task = Task(strategy, context, attempt.collected, attempt.token, seconds, finish)
-        ends = self.ends
-
-        def done(answer: object, error: BaseException | None) -> None:
-            ends.put((attempt, answer, error))
-
-        self.running.add(attempt)
-        place = self.place if strategy.kind.blocking else self.threads
-        try:
-            attempt.task = place.start(task, done)
-        except Exception as error:  # noqa: BLE001 - no place to run it: that is its failure
-            return self._outcome(attempt, None, error)
-        return None
-
-    def _gather(self) -> list[Report]:
-        """Wait a moment for answers, and give the outcomes that are due."""
-        found: list[Report] = []
-        wait = min((a.deadline for a in self.running), default=0.0) - elapsed()
-        try:
-            end = self.ends.get(timeout=min(_MOMENT, max(0.0, wait)))
-            while True:
-                attempt, answer, error = end
-                if attempt in self.running:
-                    found.append(self._outcome(attempt, answer, error))
-                end = self.ends.get_nowait()
-        except queue.Empty:
-            pass
-        now = elapsed()
-        late = [attempt for attempt in self.running if attempt.deadline <= now]
-        return found + [self._outcome(attempt, None, None) for attempt in late]
-
-    def _outcome(self, attempt: _Attempt, answer: object, error: BaseException | None) -> Reported:
-        """Give the outcome of a strategy; with neither answer nor error, its time is over."""
-        self._let_go(attempt)
-        if isinstance(answer, Reported):
-            return answer
-        ended = error or f"timed out after {attempt.seconds:.3g} s"
-        found = attempt.collected.snapshot()
-        return failure(self.claim, attempt.name, self.plan.rank, ended, found)
-
-    def _let_go(self, attempt: _Attempt) -> None:
-        attempt.token.set()
-        self.running.discard(attempt)
-        if attempt.task is not None:
-            attempt.task.abandon()
-
-    def _record(self, reported: Sequence[Report]) -> None:
-        """Write reports; while the store is down and there is time, try again."""
-        batch = list(reported)
-        while batch:
-            verdicts = self.claim.submit_all(batch)
-            again: list[Report] = []
-            for report, verdict in zip(batch, verdicts, strict=True):
-                if isinstance(verdict, StorageUnavailable) and elapsed() < self.deadline:
-                    again.append(report)
-                elif isinstance(verdict, InvalidInput) and isinstance(report, Reported):
-                    again.append(over_limit(self.claim, report, verdict))
-                elif verdict is not None:
-                    raise verdict
-            batch = again
-            if batch:
-                self.stop.wait(_RETRY_PAUSE)
-
-
-def _run_any(task: Task) -> object:
-    """Run a strategy in its thread; a coroutine in an event loop of its own there."""
-    if task.strategy.kind.blocking:
-        return run_blocking(task)
-    ended = asyncio.run(run_alone(task.strategy, task.context, task.collected, task.token))
-    if ended.error is not None:
-        raise ended.error
-    return task.finish(ended.answer)
+            self._active.pop(me, None)
+            if self._leaving is not None and me is threading.main_thread():
+                self._leaving()

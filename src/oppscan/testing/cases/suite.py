@@ -22,6 +22,18 @@ from oppscan.testing.cases.found import (
     MonotonicCases,
     TerminalCases,
 )
+from oppscan.testing.cases.inputs import (
+    InputCases,
+    SizeCases,
+)
+from oppscan.testing.cases.losses import (
+    LossCases,
+    NothingCases,
+)
+from oppscan.testing.cases.once import (
+    OnceCases,
+    OutageCases,
+)
 from oppscan.testing.cases.payloads import (
     PayloadCases,
 )
@@ -30,6 +42,12 @@ from oppscan.testing.cases.reading import (
     ListingCases,
     OwnerCases,
     ResultCases,
+)
+from oppscan.testing.cases.upkeep import (
+    CorruptCases,
+    CostCases,
+    ExtendCases,
+    FallbackCases,
 )
 
 
@@ -46,10 +64,20 @@ class StoreContract(
     FoundCases,
     MonotonicCases,
     TerminalCases,
+    InputCases,
+    SizeCases,
+    LossCases,
+    NothingCases,
+    OnceCases,
+    OutageCases,
     PayloadCases,
     FollowingCases,
     ListingCases,
     OwnerCases,
     ResultCases,
+    CorruptCases,
+    CostCases,
+    ExtendCases,
+    FallbackCases,
 ):
     """Everything that a store must do; see `oppscan.testing.contract` for how to use it."""

@@ -1,0 +1,187 @@
+"""One attempt at one scan, seen to by one thread: strategies in threads, outcomes in batches.
+
+Laws
+- The thread starts strategies where places are free, waits a moment for answers, and writes what
+  came of both in one commit.
+- Stopped for whatever reason, nothing more is started, and what still runs gets no outcome here:
+  the rule of finishing, or the next worker, gives it one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import define
+
+from oppscan import reports
+from oppscan.clock import elapsed
+from oppscan.errors import InvalidInput, StorageUnavailable
+from oppscan.holding import Report, Reported
+from oppscan.runner.answers import failure, finisher, over_limit, unreached
+from oppscan.runner.attempt import run_alone
+from oppscan.runner.estimate import Estimate
+from oppscan.runner.places import Place, Running, Task, run_blocking
+from oppscan.runner.plan import Plan
+from oppscan.runner.strategies import Collected, Flag, ScanContext
+from oppscan.sync.claim import ScanClaim
+
+_RETRY_PAUSE: Final = 0.2
+_MOMENT: Final = 0.05
+
+
+class Released(SystemExit):
+    """Leaves the block of a claim, which releases the scan."""
+
+
+@define(eq=False)
+class _Attempt:
+    """A strategy under way."""
+
+    name: str
+    seconds: float
+    deadline: float
+    collected: Collected
+    token: Flag
+    task: Running | None = None
+
+
+_End = tuple[_Attempt, object, BaseException | None]
+
+
+class Run:
+    """One attempt at one scan, seen to by one thread."""
+
+    def __init__(
+        self, claim: ScanClaim, plan: Plan, place: Place, threads: Place, estimate: Estimate
+    ) -> None:
+        self.claim = claim
+        self.plan = plan
+        self.place = place
+        self.threads = threads  # for coroutines, which have no business in other processes
+        self.estimate = estimate
+        self.deadline = 0.0
+        self.stop = threading.Event()
+        self.todo: deque[str] = deque()
+        self.running: set[_Attempt] = set()
+        self.ends: queue.SimpleQueue[_End] = queue.SimpleQueue()
+
+    def run(self, deadline: float, stop: threading.Event) -> None:
+        """Run what has no outcome, until all is done, time is up, or there is reason to stop."""
+        self.deadline, self.stop = deadline, stop
+        known = [name for name in self.claim.remaining if name in self.plan.strategies]
+        self.todo.extend(self.plan.order(known))
+        try:
+            while (self.todo or self.running) and not self.claim.is_interrupted:
+                if self.stop.is_set():
+                    raise Released
+                if elapsed() >= self.deadline:
+                    self.todo.clear()
+                self._record([*self._fill(), *self._gather()])
+        finally:
+            for attempt in list(self.running):
+                self._let_go(attempt)
+        if self.claim.cancel_requested:
+            return
+        self._record(unreached(self.claim, self.plan.strategies))
+
+    def _fill(self) -> list[Report]:
+        """Start strategies in the places that are free."""
+        begun: list[Report] = []
+        while self.todo and len(self.running) < self.plan.max_concurrency:
+            name = self.todo.popleft()
+            begun.append(reports.started(self.claim.holding, name))
+            refused = self._begin(name)
+            if refused is not None:
+                begun.append(refused)
+        return begun
+
+    def _begin(self, name: str) -> Reported | None:
+        strategy = self.plan.strategies[name]
+        now = elapsed()
+        seconds = min(self.plan.timeout_of(strategy), max(0.0, self.deadline - now))
+        attempt = _Attempt(name, seconds, now + seconds, Collected(), Flag())
+        claim = self.claim
+        context = ScanContext(
+            claim.owner, claim.scan_id, name, claim.params, claim.metadata,
+            attempt.deadline, attempt.token,
+        )  # fmt: skip
+        finish = finisher(claim, name, self.plan.rank)
+        task = Task(strategy, context, attempt.collected, attempt.token, seconds, finish)
+        ends = self.ends
+
+        def done(answer: object, error: BaseException | None) -> None:
+            ends.put((attempt, answer, error))
+
+        self.running.add(attempt)
+        place = self.place if strategy.kind.blocking else self.threads
+        try:
+            attempt.task = place.start(task, done)
+        except Exception as error:  # noqa: BLE001 - no place to run it: that is its failure
+            return self._outcome(attempt, None, error)
+        return None
+
+    def _gather(self) -> list[Report]:
+        """Wait a moment for answers, and give the outcomes that are due."""
+        found: list[Report] = []
+        wait = min((a.deadline for a in self.running), default=0.0) - elapsed()
+        try:
+            end = self.ends.get(timeout=min(_MOMENT, max(0.0, wait)))
+            while True:
+                attempt, answer, error = end
+                if attempt in self.running:
+                    found.append(self._outcome(attempt, answer, error))
+                end = self.ends.get_nowait()
+        except queue.Empty:
+            pass
+        now = elapsed()
+        late = [attempt for attempt in self.running if attempt.deadline <= now]
+        return found + [self._outcome(attempt, None, None) for attempt in late]
+
+    def _outcome(self, attempt: _Attempt, answer: object, error: BaseException | None) -> Reported:
+        """Give the outcome of a strategy; with neither answer nor error, its time is over."""
+        self._let_go(attempt)
+        self.estimate.finish(attempt.name, elapsed() - attempt.deadline + attempt.seconds)
+        self.claim.holding.seconds_left = self.estimate.left
+        if isinstance(answer, Reported):
+            return answer
+        ended = error or f"timed out after {attempt.seconds:.3g} s"
+        found = attempt.collected.snapshot()
+        return failure(self.claim, attempt.name, self.plan.rank, ended, found)
+
+    def _let_go(self, attempt: _Attempt) -> None:
+        attempt.token.set()
+        self.running.discard(attempt)
+        if attempt.task is not None:
+            attempt.task.abandon()
+
+    def _record(self, reported: Sequence[Report]) -> None:
+        """Write reports; while the store is down and there is time, try again."""
+        batch = list(reported)
+        while batch:
+            verdicts = self.claim.submit_all(batch)
+            again: list[Report] = []
+            for report, verdict in zip(batch, verdicts, strict=True):
+                if isinstance(verdict, StorageUnavailable) and elapsed() < self.deadline:
+                    again.append(report)
+                elif isinstance(verdict, InvalidInput) and isinstance(report, Reported):
+                    again.append(over_limit(self.claim, report, verdict))
+                elif verdict is not None:
+                    raise verdict
+            batch = again
+            if batch:
+                self.stop.wait(_RETRY_PAUSE)
+
+
+def run_any(task: Task) -> object:
+    """Run a strategy in its thread; a coroutine in an event loop of its own there."""
+    if task.strategy.kind.blocking:
+        return run_blocking(task)
+    ended = asyncio.run(run_alone(task.strategy, task.context, task.collected, task.token))
+    if ended.error is not None:
+        raise ended.error
+    return task.finish(ended.answer)

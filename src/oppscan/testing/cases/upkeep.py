@@ -1,0 +1,427 @@
+"""extend, forget, purge, explain; fallback stores and lookups; round trips; what is stored."""
+
+# ruff: noqa: D102, S101, PLR2004 - test cases: names are statements, assert is pytest's
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+import pytest
+
+from oppscan import (
+    CorruptRecord,
+    Event,
+    LookupStep,
+    ScanExpired,
+    ScanLost,
+    ScanNotFound,
+    ScanState,
+    ScanStatus,
+    StorageUnavailable,
+)
+from oppscan.ops import Append, Apply, PutHead, Resolve
+from oppscan.testing.cases.base import Cases, exact
+from oppscan.testing.faults import Fault
+from oppscan.testing.world import World, outcome_of
+
+
+class ExtendCases(Cases):
+    """extend, forget, purge."""
+
+    async def test_g3_extend_lengthens_and_never_shortens(self, world: World) -> None:
+        exact(world)
+        worker = world.worker()
+        status = await world.finished(worker)
+        longer = await worker.registry.extend(status.scan_id, timedelta(seconds=100))
+        assert longer.finished_at is not None
+        assert (longer.expires_at - longer.finished_at).total_seconds() == 100
+        assert await worker.registry.extend(status.scan_id, 5) == longer
+        assert await world.registry().status(status.scan_id) == longer
+        world.manual.jump(99.999)
+        assert len((await worker.registry.results(status.scan_id)).opportunities) == 3
+        world.manual.jump(0.001)
+        with pytest.raises(ScanExpired):
+            await worker.registry.results(status.scan_id)
+
+    async def test_extend_never_revives(self, world: World) -> None:
+        worker = world.worker()
+        status = await world.finished(worker)
+        await world.clock.advance(world.ttl.result_ttl * 1.01)
+        with pytest.raises(ScanExpired):
+            await worker.registry.extend(status.scan_id, 1000)
+        with pytest.raises(ScanExpired):
+            await worker.registry.status(status.scan_id)
+
+    async def test_extending_a_live_scan_lasts_through_its_life(self, world: World) -> None:
+        worker = world.worker()
+        ticket = await world.start(worker)
+        longer = await worker.registry.extend(ticket.scan_id, 500 * world.unit)
+        assert longer.expires_at > ticket.status.expires_at
+        async with worker.registry.claim(ticket.scan_id) as scan:
+            await scan.strategy_finished("alpha", [{}])
+        status = await worker.registry.status(ticket.scan_id)
+        assert status.expires_at == longer.expires_at
+
+    async def test_g7_extend_does_not_disturb_the_holder(self, world: World) -> None:
+        worker = world.worker()
+        ticket = await world.start(worker)
+        claim = await world.hold(worker, ticket.scan_id)
+        await world.registry().extend(ticket.scan_id, 500 * world.unit)
+        await claim.strategy_finished("alpha", [{}])
+        await claim.complete()
+
+    async def test_forget_leaves_nothing(self, world: World) -> None:
+        worker = world.worker()
+        status = await world.finished(worker, key="k")
+        await worker.registry.results(status.scan_id)
+        await worker.registry.forget(status.scan_id, owner="ann")
+        for registry in (worker.registry, world.registry()):
+            for call in (
+                registry.status(status.scan_id),
+                registry.results(status.scan_id),
+                registry.latest("ann"),
+                registry.latest("ann", key="k"),
+            ):
+                with pytest.raises(ScanNotFound):
+                    await call
+            assert len(await registry.history("ann")) == 0
+        await worker.registry.forget(status.scan_id)
+        assert not (await world.start(worker, key="k")).joined
+
+    async def test_forgetting_the_newest_shows_the_one_before(self, world: World) -> None:
+        worker = world.worker()
+        first = await world.finished(worker, key="1")
+        second = await world.finished(worker, key="2")
+        await worker.registry.forget(second.scan_id)
+        assert (await worker.registry.latest("ann")).scan_id == first.scan_id
+
+    async def test_forget_with_another_owner_forgets_nothing(self, world: World) -> None:
+        worker = world.worker()
+        status = await world.finished(worker)
+        await worker.registry.forget(status.scan_id, owner="bob")
+        assert await worker.registry.status(status.scan_id) == status
+
+    async def test_purge_counts_what_nobody_may_read(self, world: World) -> None:
+        worker = world.worker()
+        for number in range(3):
+            await world.finished(worker, key=str(number))
+        assert await worker.registry.purge() == 0
+        await world.clock.advance(world.ttl.result_ttl * 1.01)
+        assert await worker.registry.purge() == 0
+        kept = await world.finished(worker, key="kept")
+        await world.clock.advance(world.ttl.lookup_margin)
+        assert await worker.registry.purge() in {0, 3}
+        assert await worker.registry.purge() == 0
+        assert await worker.registry.status(kept.scan_id) == kept
+
+    async def test_namespaces_see_nothing_of_each_other(self, world: World) -> None:
+        here = world.worker()
+        there = world.worker(namespace=f"{world.namespace}-other")
+        ticket = await world.start(here)
+        with pytest.raises(ScanNotFound):
+            await there.registry.status(ticket.scan_id)
+        assert not (await world.start(there)).joined
+        await world.clock.advance(world.ttl.claim_within)
+        assert len(await here.registry.stalled()) == 1
+
+
+class FallbackCases(Cases):
+    """Ordered lookups, further stores, explain."""
+
+    async def test_explain_tells_each_step(self, world: World) -> None:
+        worker = world.worker()
+        status = await world.finished(worker)
+        trace = await worker.registry.explain(status.scan_id)
+        assert [(s.name, s.saw) for s in trace.steps] == [("record", "found")]
+        assert trace.steps[0].ttl_left is not None
+        assert 0 < trace.steps[0].ttl_left <= world.ttl.result_ttl
+        assert trace.steps[0].took >= 0
+        assert trace.status == status
+        by_owner = await worker.registry.explain(owner="ann")
+        assert by_owner.scan_id == status.scan_id
+        unknown = await worker.registry.explain("0" * 16 + "-" + "0" * 32)
+        steps = [(s.name, s.saw) for s in unknown.steps]
+        assert steps == [("record", "unknown"), ("result", "unknown"), ("owner_index", "unknown")]
+        assert unknown.answer == "unknown"
+        assert "record: unknown" in str(unknown)
+
+    async def test_a_miss_is_logged_once_with_its_trace(
+        self, world: World, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        told: list[Event] = []
+        worker = world.worker(observers=[told.append])
+        with caplog.at_level(logging.WARNING, "oppscan"), pytest.raises(ScanNotFound):
+            await worker.registry.status("0" * 16 + "-" + "0" * 32)
+        assert len(caplog.records) == 1
+        assert [event.kind for event in told] == ["missed"]
+        assert told[0].detail["answer"] == "unknown"
+
+    async def test_a_further_store_is_asked_when_the_first_does_not_know(
+        self, world: World
+    ) -> None:
+        old = world.worker("second")
+        status = await world.finished(old)
+        worker = world.worker(fallbacks=[world.store("second")])
+        assert await worker.registry.status(status.scan_id) == status
+        assert len((await worker.registry.results(status.scan_id)).opportunities) == 3
+        alone = world.worker()
+        copied = await alone.registry.status(status.scan_id)
+        assert copied == status
+        assert len((await alone.registry.results(status.scan_id)).opportunities) == 3
+
+    async def test_a_copied_scan_lives_no_longer_than_it_had_left(self, world: World) -> None:
+        exact(world)
+        status = await world.finished(world.worker("second"))
+        world.manual.jump(world.ttl.result_ttl - 1)
+        worker = world.worker(fallbacks=[world.store("second")])
+        assert (await worker.registry.status(status.scan_id)).expires_at == status.expires_at
+        world.manual.jump(1)
+        with pytest.raises(ScanExpired):
+            await world.registry().status(status.scan_id)
+
+    async def test_live_scans_are_read_through_and_written_where_they_live(
+        self, world: World
+    ) -> None:
+        old = world.worker("second")
+        ticket = await world.start(old)
+        worker = world.worker(fallbacks=[world.store("second")])
+        assert await worker.registry.status(ticket.scan_id) == ticket.status
+        assert (await world.start(worker)).scan_id == ticket.scan_id
+        assert await worker.registry.has_active_scan("ann")
+        async with worker.registry.claim(ticket.scan_id) as scan:
+            await scan.strategy_finished("alpha", [{"n": 1}])
+            with pytest.raises(ScanNotFound):
+                await world.registry().status(ticket.scan_id)
+            moved = await old.registry.status(ticket.scan_id)
+            assert moved.progress.strategies_completed == 1
+        assert (await old.registry.status(ticket.scan_id)).state is ScanState.COMPLETE
+
+    async def test_cancelling_reaches_the_store_where_it_lives(self, world: World) -> None:
+        old = world.worker("second")
+        ticket = await world.start(old)
+        worker = world.worker(fallbacks=[world.store("second")])
+        await worker.registry.cancel(ticket.scan_id)
+        assert (await old.registry.status(ticket.scan_id)).state is ScanState.CANCELLED
+
+    async def test_a_down_primary_leaves_finished_scans_of_a_fallback(self, world: World) -> None:
+        finished = await world.finished(world.worker("second"))
+        live = await world.start(world.worker("second"), key="live")
+        worker = world.worker(fallbacks=[world.store("second")], op_timeout=0.2)
+        worker.store.always(Fault.FAIL)
+        assert await worker.registry.status(finished.scan_id) == finished
+        for scan_id in (live.scan_id, "0" * 16 + "-" + "0" * 32):
+            with pytest.raises(StorageUnavailable):
+                await worker.registry.status(scan_id)
+
+    async def test_i6_a_down_fallback_is_no_absence_either(self, world: World) -> None:
+        further = world.store("second")
+        further.always(Fault.FAIL)
+        worker = world.worker(fallbacks=[further], op_timeout=0.2)
+        with pytest.raises(StorageUnavailable):
+            await worker.registry.status("0" * 16 + "-" + "0" * 32)
+        status = await world.finished(world.worker())
+        assert await worker.registry.status(status.scan_id) == status
+
+    async def test_a_lost_scan_is_found_in_a_fallback(self, world: World) -> None:
+        further = world.worker("second")
+        status = await world.finished(further)
+        worker = world.worker(fallbacks=[world.store("second")])
+        await worker.registry.status(status.scan_id)
+        world.lose(worker.store, "head", status.scan_id)
+        world.lose(worker.store, "data", status.scan_id)
+        with pytest.raises(ScanLost):
+            await world.registry().status(status.scan_id)
+        assert await worker.registry.status(status.scan_id) == status
+
+    async def test_forget_reaches_every_store_or_raises(self, world: World) -> None:
+        further = world.store("second")
+        status = await world.finished(world.worker("second"))
+        worker = world.worker(fallbacks=[further], op_timeout=0.1)
+        await worker.registry.status(status.scan_id)
+        further.always(Fault.FAIL)
+        with pytest.raises(StorageUnavailable):
+            await worker.registry.forget(status.scan_id)
+        further.clear()
+        await worker.registry.forget(status.scan_id)
+        for registry in (world.registry(), world.worker("second").registry, worker.registry):
+            with pytest.raises(ScanNotFound):
+                await registry.status(status.scan_id)
+
+    async def test_hosts_can_insert_steps_of_their_own(self, world: World) -> None:
+        status = await world.finished(world.worker("second"))
+        asked: list[str] = []
+
+        def archive(scan_id: str, owner: str | None) -> ScanStatus | None:
+            asked.append(scan_id)
+            return status if scan_id == status.scan_id else None
+
+        steps = ["record", "result", "owner_index", LookupStep("archive", archive)]
+        worker = world.worker(lookups=steps)
+        assert await worker.registry.status(status.scan_id) == status
+        trace = await worker.registry.explain(status.scan_id)
+        assert [s.name for s in trace.steps][-1] == "archive"
+        with pytest.raises(ScanNotFound):
+            await worker.registry.status(status.scan_id, owner="bob")
+        with pytest.raises(ScanNotFound):
+            await worker.registry.status("0" * 16 + "-" + "0" * 32)
+        assert len(asked) == 3
+
+    async def test_a_host_s_step_that_fails_is_unreachable(self, world: World) -> None:
+        def broken(scan_id: str, owner: str | None) -> ScanStatus | None:
+            raise RuntimeError(scan_id + str(owner))
+
+        worker = world.worker(lookups=["record", LookupStep("archive", broken)])
+        with pytest.raises(StorageUnavailable):
+            await worker.registry.status("0" * 16 + "-" + "0" * 32)
+
+
+class CostCases(Cases):
+    """Round trips, and what is written."""
+
+    async def test_round_trips_of_each_operation(self, world: World) -> None:
+        worker = world.worker()
+        registry = worker.registry
+        costs = {}
+
+        async def cost(name: str, call: object) -> object:
+            worker.store.reset()
+            answer = await call  # type: ignore[misc]
+            costs[name] = worker.store.total
+            return answer
+
+        ticket = await world.start(worker)
+        await cost("start", world.start(worker, key="k"))
+        await cost("join", world.start(worker))
+        claim = await cost("claim", world.hold(worker, ticket.scan_id))
+        await cost("started", claim.strategy_started("alpha"))  # type: ignore[attr-defined]
+        await cost("finished", claim.strategy_finished("alpha", [{}]))  # type: ignore[attr-defined]
+        await cost("heartbeat", claim.heartbeat())  # type: ignore[attr-defined]
+        await cost("status", registry.status(ticket.scan_id))
+        await cost("partial", registry.results(ticket.scan_id, partial=True))
+        await cost("latest", registry.latest("ann"))
+        await cost("active", registry.has_active_scan("ann"))
+        await cost("history", registry.history("ann"))
+        await cost("complete", claim.complete())  # type: ignore[attr-defined]
+        await cost("results", registry.results(ticket.scan_id))
+        await cost("extend", registry.extend(ticket.scan_id, 1000 * world.unit))
+        await cost("ping", registry.ping())
+        await cost("stalled", registry.stalled())
+        two = {"join", "claim", "extend"}
+        assert costs == {name: 2 if name in two else 1 for name in costs}
+
+    async def test_a_burst_of_writes_shares_round_trips(self, world: World) -> None:
+        worker = world.worker()
+        names = [f"s{n}" for n in range(20)]
+        ticket = await world.start(worker, strategies=names)
+        claim = await world.hold(worker, ticket.scan_id)
+        worker.store.reset()
+        worker.store.plan(Fault.SLOW)
+        await world.together(*(_finisher(claim, name) for name in names))
+        assert worker.store.counts["Apply"] <= 3
+        status = await worker.registry.status(ticket.scan_id)
+        assert status.progress.strategies_completed == 20
+
+    async def test_each_write_of_a_burst_gets_its_own_verdict(self, world: World) -> None:
+        worker = world.worker()
+        ticket = await world.start(worker)
+        claim = await world.hold(worker, ticket.scan_id)
+        worker.store.plan(Fault.SLOW)
+        names = ["alpha", "beta", "alpha", "gamma", "beta"]
+        verdicts = await world.together(*(_trier(claim, name) for name in names))
+        assert sorted(verdicts, key=str).count(None) == 3
+        results = await worker.registry.results(ticket.scan_id, partial=True)
+        assert len(results.opportunities) == 3
+
+    async def test_opportunities_are_written_once(self, world: World) -> None:
+        worker = world.worker()
+        ticket = await world.start(worker)
+        claim = await world.hold(worker, ticket.scan_id)
+        big = [{"x": "y" * 10_000}]
+        await claim.strategy_finished("alpha", big)
+        worker.store.reset()
+        await claim.heartbeat()
+        await claim.strategy_finished("beta", [])
+        await claim.complete()
+        assert all(_written(request) < 5_000 for request in worker.store.requests)
+
+    async def test_g12_every_write_names_how_long_it_is_kept(self, world: World) -> None:
+        worker = world.worker()
+        await world.finished(worker)
+        for request in worker.store.requests:
+            for change in request.changes if isinstance(request, Apply) else ():
+                assert change.keep > 0
+
+    async def test_a_poll_moves_no_results(self, world: World) -> None:
+        worker = world.worker()
+        status = await world.finished(worker)
+        worker.store.reset()
+        await worker.registry.status(status.scan_id)
+        (request,) = worker.store.requests
+        assert isinstance(request, Resolve)
+        assert "data" not in request.parts
+
+
+class CorruptCases(Cases):
+    """G14: what is stored is data, never code."""
+
+    @pytest.mark.parametrize(
+        "body", [b"", b"\xc1", b"junk", b"\x80\x04K\x01.", b"\xdc\xff\xff", b"\x91\x01"], ids=repr
+    )
+    async def test_g14_bytes_that_make_no_sense_are_corrupt(
+        self, world: World, body: bytes
+    ) -> None:
+        worker = world.worker()
+        ticket = await world.start(worker)
+        await _overwrite(world, worker.store, ticket.scan_id, body)
+        for call in (
+            worker.registry.status(ticket.scan_id),
+            worker.registry.results(ticket.scan_id),
+            worker.registry.cancel(ticket.scan_id),
+            world.hold(worker, ticket.scan_id),
+        ):
+            assert await outcome_of(call) is CorruptRecord
+
+    async def test_g14_a_newer_record_is_refused_by_name(self, world: World) -> None:
+        import msgspec
+
+        worker = world.worker()
+        ticket = await world.start(worker)
+        (start,) = [r for r in worker.store.requests if isinstance(r, Apply)]
+        (put,) = [c for c in start.changes if isinstance(c, PutHead)]
+        fields = msgspec.msgpack.decode(put.body)
+        newer = msgspec.msgpack.encode([99, *fields[1:]])
+        await _overwrite(world, worker.store, ticket.scan_id, newer)
+        with pytest.raises(CorruptRecord, match="newer"):
+            await worker.registry.status(ticket.scan_id)
+
+    async def test_g14_what_a_later_version_appended_is_read_past(self, world: World) -> None:
+        import msgspec
+
+        worker = world.worker()
+        ticket = await world.start(worker)
+        (start,) = [r for r in worker.store.requests if isinstance(r, Apply)]
+        (put,) = [c for c in start.changes if isinstance(c, PutHead)]
+        fields = msgspec.msgpack.decode(put.body)
+        await _overwrite(
+            world, worker.store, ticket.scan_id, msgspec.msgpack.encode([*fields, "later"])
+        )
+        assert (await worker.registry.status(ticket.scan_id)).state is ScanState.PENDING
+
+
+async def _overwrite(world: World, store: object, scan_id: str, body: bytes) -> None:
+    put = PutHead(scan_id, "0" * 16, body, 100_000, 200_000, None)
+    await store.execute(Apply((), (put,)), world.namespace, 5.0)  # type: ignore[attr-defined]
+
+
+def _finisher(claim: object, name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    return lambda: claim.strategy_finished(name, [{"of": name}])  # type: ignore[attr-defined]
+
+
+def _trier(claim: object, name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    return lambda: outcome_of(claim.strategy_finished(name, [{}]))  # type: ignore[attr-defined]
+
+
+def _written(request: object) -> int:
+    changes = request.changes if isinstance(request, Apply) else ()
+    return sum(len(frame) for c in changes if isinstance(c, Append) for frame in c.frames)
