@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Mapping
 from types import FrameType, TracebackType
-from typing import Final, Self
+from typing import Self
 
 from oppscan.clock import elapsed
 from oppscan.driver import logger
@@ -22,13 +22,10 @@ from oppscan.registry import ScanRegistry
 from oppscan.runner.estimate import Durations, Estimate
 from oppscan.runner.executors import ExecutorPlace, ExecutorSource
 from oppscan.runner.places import Place, ThreadPlace
-from oppscan.runner.plan import make_plan
+from oppscan.runner.plan import LEAVE_WITHIN, make_plan
 from oppscan.runner.run import Run
 from oppscan.runner.strategies import Rank, Strategies
 from oppscan.runner.threads import BlockingThreads
-
-LEAVE_WITHIN: Final = 5.0
-"""Seconds for releasing scans on SIGTERM; hosts are commonly killed ten or more later."""
 
 SignalHandler = Callable[[int, FrameType | None], object] | int | None
 

@@ -23,6 +23,10 @@ RESERVE_MOST: Final = 5.0
 """A tenth of the budget, at most five seconds: two writes even to a slow store."""
 
 
+LEAVE_WITHIN: Final = 5.0
+"""Seconds for releasing scans on SIGTERM; hosts are commonly killed ten or more later."""
+
+
 @frozen
 class Plan:
     """The settings of a runner, checked."""
