@@ -56,6 +56,14 @@ _TEXTS: Final[tuple[tuple[str, type[OppscanError]], ...]] = (
 )
 
 _CLASSES: Final[tuple[tuple[type[BaseException], type[OppscanError]], ...]] = (
+    (exceptions.OutOfMemoryError, StorageFull),
+    (exceptions.ReadOnlyError, StorageUnavailable),
+    (exceptions.ClusterDownError, StorageUnavailable),
+    (exceptions.ClusterError, StorageUnavailable),  # a slot on the move, for too long
+    (exceptions.MasterDownError, StorageUnavailable),
+    (exceptions.TryAgainError, StorageUnavailable),
+    (exceptions.AskError, StorageUnavailable),  # MovedError is one
+    (exceptions.ExecAbortError, StorageUnavailable),
     (exceptions.AuthenticationError, StorageMisconfigured),
     (exceptions.AuthorizationError, StorageMisconfigured),
     (exceptions.InvalidResponse, StorageMisconfigured),
@@ -85,8 +93,6 @@ def _by_text(text: str) -> type[OppscanError] | None:
 
 
 def _by_class(error: BaseException) -> type[OppscanError]:
-    if isinstance(error, exceptions.ReadOnlyError):
-        return StorageUnavailable
     return next(ours for theirs, ours in _CLASSES if isinstance(error, theirs))
 
 

@@ -140,6 +140,8 @@ def _play(
         for member in (*pollers, worker):
             member.say(Go(scan_id))
         stage.news(worker, "runs the scan")
+        those = ", ".join(f"{member.name} (pid {member.pid})" for member in pollers)
+        scene.note(f"{those} poll it")
         proof = None
         if half is None:
             stage.until(lambda: scene.read_out, "the results")

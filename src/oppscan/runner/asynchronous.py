@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Iterable, Mapping
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Self
 
 from oppscan.clock import elapsed
@@ -26,8 +26,6 @@ from oppscan.runner.plan import LEAVE_WITHIN, make_plan
 from oppscan.runner.run import Run
 from oppscan.runner.strategies import Rank, Strategies
 from oppscan.runner.threads import BlockingThreads
-
-SignalHandler = Callable[[int, FrameType | None], object] | int | None
 
 
 class StrategyRunner:
@@ -106,21 +104,21 @@ class StrategyRunner:
         loop = asyncio.get_running_loop()
         before = signal.getsignal(signal.SIGTERM)
 
+        def leave() -> None:
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+
         def release() -> None:
             loop.remove_signal_handler(signal.SIGTERM)
-            self._leaving = loop.create_task(self._leave(before))
+            self._closed = True
+            self._leave = leave
+            for task in self._active:
+                task.cancel()
+            if not self._active:
+                leave()  # else once the last scan is released
+            loop.call_later(LEAVE_WITHIN, leave)
 
         loop.add_signal_handler(signal.SIGTERM, release)
-
-    async def _leave(self, before: SignalHandler) -> None:
-        self._closed = True
-        tasks = {*self._background, *self._active}
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=LEAVE_WITHIN)
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTERM)
 
     # --- Running scans --------------------------------------------------------------------------
 
@@ -223,6 +221,8 @@ class StrategyRunner:
         finally:
             if task is not None:
                 self._active.discard(task)
+            if self._leave is not None and not self._active:
+                self._leave()
 
     async def _hold(self, scan_id: str, owner: str | None, deadline: float) -> ScanStatus:
         async with self._registry.claim(scan_id, owner=owner) as claim:

@@ -246,9 +246,13 @@ class InputCases(Cases):
         worker = world.worker()
         with pytest.raises(InvalidInput, match="reuse"):
             await world.start(worker, reuse=reuse)
-        for seconds in (-1, float("nan"), "5", None):
-            with pytest.raises(InvalidInput):
-                await world.start(worker, reuse=Reuse.fresh(seconds))  # type: ignore[arg-type]
+        assert worker.store.total == 0
+
+    @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), "5", None, True], ids=repr)
+    async def test_fresh_wants_seconds(self, world: World, seconds: Any) -> None:
+        worker = world.worker()
+        with pytest.raises(InvalidInput):
+            await world.start(worker, reuse=Reuse.fresh(seconds))
         assert worker.store.total == 0
 
     @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 
 from oppscan import (
+    ClaimLost,
     ScanExpired,
     ScanLost,
     ScanNotFound,
@@ -44,26 +45,31 @@ class NothingCases(Cases):
                 await call
             assert type(caught.value) is ScanNotFound
 
-    @pytest.mark.parametrize("stage", ["pending", "running", "complete", "failed", "cancelled"])
+    @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "expired"])
     async def test_g5_expired_tells_the_final_status_and_when(
         self, world: World, stage: str
     ) -> None:
+        exact(world)
         worker = world.worker()
         scan_id = await _bring_to(world, worker, stage)
         status = await worker.registry.status(scan_id)
-        await world.clock.advance(max(world.ttl.pending_ttl, world.ttl.running_ttl) + world.unit)
-        if stage in {"pending", "running"}:
-            await world.clock.advance(world.unit)
+        world.manual.jump(status.expires_at.timestamp() - world.manual.now() / 1000)
         for call in (
-            worker.registry.status(scan_id),
-            worker.registry.results(scan_id),
-            worker.registry.cancel(scan_id),
-            worker.registry.extend(scan_id, 5),
-            world.hold(worker, scan_id),
+            lambda: worker.registry.status(scan_id, owner="ann"),
+            lambda: worker.registry.results(scan_id, partial=True),
+            lambda: worker.registry.cancel(scan_id),
+            lambda: worker.registry.extend(scan_id, 5),
+            lambda: worker.registry.wait(scan_id, timeout=0),
+            lambda: worker.registry.latest("ann"),
+            lambda: world.hold(worker, scan_id),
         ):
-            error = await outcome_of(call)
-            assert error in {ScanExpired, ScanNotFound}
-        del status
+            with pytest.raises(ScanExpired) as caught:
+                await call()
+            assert caught.value.expired_at == status.expires_at
+            assert caught.value.status.state is status.state
+            assert caught.value.status.progress == status.progress
+        with pytest.raises(ScanNotFound):
+            await worker.registry.status(scan_id, owner="bob")
 
     async def test_g5_expiry_and_margin_to_the_millisecond(self, world: World) -> None:
         exact(world)
@@ -117,7 +123,8 @@ class NothingCases(Cases):
         ticket = await world.start(worker)
         claim = await world.dead_claim(ticket.scan_id)
         await world.clock.advance(world.ttl.running_ttl * 1.01)
-        assert (await outcome_of(claim.strategy_finished("alpha", []))) is not None
+        with pytest.raises(ClaimLost):
+            await claim.strategy_finished("alpha", [])
         with pytest.raises(ScanExpired):
             await worker.registry.status(ticket.scan_id)
 
@@ -201,9 +208,22 @@ class LossCases(Cases):
             with pytest.raises(ScanLost) as caught:
                 await world.registry().status(ticket.scan_id)
             assert caught.value.scan_id == ticket.scan_id
-        assert (await outcome_of(claim.strategy_finished("beta", []))) is not None
+        with pytest.raises(ClaimLost):
+            await claim.strategy_finished("beta", [])
         with pytest.raises(ScanLost):
             await worker.registry.status(ticket.scan_id)
+
+    @pytest.mark.parametrize("kind", ["events", "data"])
+    async def test_g4_a_torn_log_is_not_written_on(self, world: World, kind: Kind) -> None:
+        worker = world.worker()
+        ticket = await world.start(worker)
+        claim = await world.hold(worker, ticket.scan_id)
+        await claim.strategy_finished("alpha", [{"n": 1}])
+        world.lose(worker.store, kind, ticket.scan_id)
+        with pytest.raises(ClaimLost):
+            await claim.strategy_finished("beta", [{"n": 2}])
+        with pytest.raises(ScanLost):
+            await worker.registry.results(ticket.scan_id, partial=True)
 
     async def test_g4_a_lost_live_scan_does_not_block_its_key(self, world: World) -> None:
         worker = world.worker()
