@@ -68,6 +68,7 @@ class StrategyRunner:
         self._durations = Durations()
         self._background: set[asyncio.Task[ScanStatus]] = set()
         self._active: set[asyncio.Task[object]] = set()
+        self._leave: Callable[[], None] | None = None
         self._closed = False
 
     async def __aenter__(self) -> Self:
