@@ -62,7 +62,7 @@ def start(scope: Scope, order: Order) -> Flow[Ticket]:
     head = lifecycle.new_head(
         order.owner, key, len(order.spec.strategies), scope.policy.durations()
     )
-    if not alone and (order.reuse.fresh_for is not None or scope.sources.stores > 1):
+    if not alone and (order.reuse.join_fresh or scope.sources.stores > 1):
         joined = yield from _join_any(scope, order, name)
         if joined is not None:
             return joined
@@ -150,10 +150,12 @@ def claim(scope: Scope, scan_id: str, owner: str | None) -> Flow[Holding]:
             return _holding(scope, found)  # taken by an earlier try, whose reply was lost
         outcomes = found.events or ()
         taken = lifecycle.claim(found.scan, outcomes, operation, scope.limits)
+        if taken is None:
+            raise _finished(found.status)
         if isinstance(taken, Finish):
             ended = yield from _finish(scope, found, taken, operation)
             if ended is not None:
-                raise ScanFinished(f"is {ended.state} now, it cannot be claimed", ended)
+                raise _finished(ended)
             continue
         apply = writes.write(found.scan, taken, operation, scope.limits.max_remembered)
         reply = yield from ask(found.store, apply)
@@ -163,6 +165,10 @@ def claim(scope: Scope, scan_id: str, owner: str | None) -> Flow[Holding]:
             yield Tell(Event("claimed", scan_id, taken.owner, {**attempt}))
             return _holding(scope, held)
     raise _contended(f"claim of scan {scan_id}")
+
+
+def _finished(status: ScanStatus) -> ScanFinished:
+    return ScanFinished(f"is {status.state}, so it cannot be claimed", status)
 
 
 def _holding(scope: Scope, found: Found) -> Holding:

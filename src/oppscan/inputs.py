@@ -146,8 +146,7 @@ def check_reuse(value: object) -> Reuse:
             f"reuse must be Reuse.ACTIVE, Reuse.NEVER or Reuse.fresh(seconds), not {_shown(value)}"
         )
         raise InvalidInput(msg)
-    if value.fresh_for is not None:
-        duration(value.fresh_for, "Reuse.fresh(seconds)", least=0.0)
+    duration(value.fresh_for, "Reuse.fresh(seconds)", least=0.0)
     return value
 
 

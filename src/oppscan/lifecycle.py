@@ -19,9 +19,10 @@ from attrs import frozen
 from msgspec.structs import replace
 
 from oppscan import ttl
-from oppscan.errors import ScanAlreadyClaimed, ScanFinished
+from oppscan.errors import ScanAlreadyClaimed
 from oppscan.inputs import Limits
 from oppscan.model import OutcomeState, Reuse, ScanState
+from oppscan.progress import as_completed
 from oppscan.record import (
     NOW,
     OUTCOME_CODE,
@@ -34,7 +35,7 @@ from oppscan.record import (
     after,
     settle,
 )
-from oppscan.views import has_outcome, status_of
+from oppscan.views import has_outcome
 
 
 class Move(Enum):
@@ -117,25 +118,24 @@ def joinable(scan: Scan, reuse: Reuse) -> bool:
         return False
     if head.live:
         return True
-    fresh = reuse.fresh_for
     done = head.finished_at
-    if fresh is None or done is None or head.state != ScanState.COMPLETE:
+    if not reuse.join_fresh or done is None or head.state != ScanState.COMPLETE:
         return False
-    return now - done <= ttl.to_ms(fresh)
+    return now - done <= ttl.to_ms(reuse.fresh_for)
 
 
 # --- Claiming -----------------------------------------------------------------------------------
 
 
-def claim(scan: Scan, outcomes: Outcomes, operation: str, limits: Limits) -> Finish | Head:
-    """Give the head of a scan that is claimed now.
+def claim(scan: Scan, outcomes: Outcomes, operation: str, limits: Limits) -> Finish | Head | None:
+    """Give the head of a scan that is claimed now; None where it is finished.
 
     A dead holder's cancellation, or the end of a scan that used up its attempts, is a `Finish`
-    to be written instead. Raises `ScanAlreadyClaimed` or `ScanFinished`.
+    to be written instead. Raises `ScanAlreadyClaimed`.
     """
     head, now = scan.head, scan.now
     if not head.live:
-        raise finished(scan)
+        return None
     if ttl.held(head, now):
         left = (head.due_at - now) / 1000
         msg = f"scan {scan.scan_id} is held by another worker; try again in {left:.3f} s"
@@ -167,12 +167,6 @@ def strikes_of(head: Head) -> int:
         return 0
     died = head.state == ScanState.RUNNING and bool(head.chain)
     return head.strikes + died
-
-
-def finished(scan: Scan) -> ScanFinished:
-    """Give the error for claiming what is finished."""
-    status = status_of(scan.scan_id, scan.head, scan.now)
-    return ScanFinished(f"is {status.state} already, it cannot be claimed", status)
 
 
 def beat(head: Head, operation: str) -> Head:
@@ -259,10 +253,14 @@ def conclude(
         full[event.index] = event
     counts = count(head.counts, events)
     state, text = _verdict(head, counts, error, stopped=asked and _unfinished(head, events))
+    posted = head.posted
+    if posted is not None and state == ScanState.COMPLETE:
+        posted = as_completed(posted)
     final = move(
         head,
         Move.FINISH,
         state,
+        posted=posted,
         revision=head.revision + 1,
         chain=operation,
         cancel_requested=asked,

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from attrs import evolve, frozen
+from msgspec.structs import replace
 
 from oppscan import codec, ttl, writes
 from oppscan.errors import InvalidInput, StorageError, StorageUnavailable
@@ -142,15 +143,15 @@ def _read(seen: Sighting, head: Head, version: str, now: int, query: Query) -> F
         return Gone("lost", status_of(seen.scan_id, head, now), detail="its description is gone")
     events = None
     if "events" in query.parts:
-        if _length(seen.events) < head.events:
+        if _reach(seen.events) < head.events:
             return Gone("lost", status_of(seen.scan_id, head, now), detail="its outcomes are gone")
         folded = fold(codec.decode_events(seen.events, seen.scan_id), head.total)
         events = tuple(folded)
     return Found(scan, spec or Spec({}, {}, ()), events, seen.data)
 
 
-def _length(frames: Frames | None) -> int:
-    return 0 if frames is None else frames.length
+def _reach(frames: Frames | None) -> int:
+    return 0 if frames is None else frames.reach
 
 
 def _owned(head: Head, query: Query) -> bool:
@@ -171,15 +172,17 @@ def _from_result(seen: Sighting, now: int, query: Query) -> Found | Gone:
         return Gone("unknown")
     stamp = seen.data.items[-1].stamp
     head = codec.read_head(envelope.head, stamp, seen.scan_id)
-    newer = _entry_head(seen)
-    if newer is not None and newer.revision == head.revision:
-        head = newer  # the index saw an extension that the envelope did not
+    for newer in (codec.decode_head(seen.head, seen.scan_id), _entry_head(seen)):
+        if newer is not None and newer.revision == head.revision:
+            head = newer  # it saw an extension that the envelope did not
+            break
     frames = tuple(Stamped(stamp, body) for body in envelope.events)
     rebuilt = evolve(
         seen,
         spec=Frames(1, 0, (Stamped(stamp, envelope.spec),)),
-        events=Frames(max(head.events, len(frames)), 0, frames),
+        events=Frames(len(frames), 0, frames),
     )
+    head = replace(head, events=len(frames))  # folded: the last event of each strategy
     return _read(rebuilt, head, "", now, query)
 
 
@@ -328,7 +331,8 @@ class _Search:
             return
         scan, seen, most = found.scan, reply.sighting, self.sources.remembered
         if step == "result":
-            heal = writes.rebuild(scan, found.spec, found.events or (), most)
+            version = None if seen.head is None else seen.head.version
+            heal = writes.rebuild(scan, version, found.spec, found.events or (), most)
         elif seen.entry is None and not reply.index:
             heal = writes.reenter(scan, most)
         else:

@@ -212,12 +212,16 @@ class Reuse:
     NEVER: ClassVar[Reuse]
 
     join_live: bool
-    fresh_for: float | None = None
+    join_fresh: bool = False
+    fresh_for: float = 0.0
 
     @staticmethod
     def fresh(seconds: float) -> Reuse:
-        """Join a live equal scan, or a complete one finished at most ``seconds`` ago."""
-        return Reuse(join_live=True, fresh_for=seconds)
+        """Join a live equal scan, or a complete one finished at most ``seconds`` ago.
+
+        `start` refuses what is no number of seconds.
+        """
+        return Reuse(join_live=True, join_fresh=True, fresh_for=seconds)
 
 
 Reuse.ACTIVE = Reuse(join_live=True)

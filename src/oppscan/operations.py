@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from oppscan import changing, reading
 from oppscan.errors import InvalidInput, ScanNotFound
@@ -62,7 +62,9 @@ class Operations:
         order = changing.Order(owner, Spec(plain, more, names), named, check_reuse(reuse))
         return changing.start(self.scope, order)
 
-    def status(self, scan_id: str, owner: str | None, *, outcomes: bool) -> Flow[ScanStatus]:
+    def status(
+        self, scan_id: str, owner: str | None, *, outcomes: bool
+    ) -> Flow[tuple[ScanStatus, float]]:
         """Check and read."""
         self.known(scan_id, owner)
         return reading.status(self.scope, scan_id, owner, outcomes=outcomes)
@@ -135,18 +137,22 @@ class Operations:
             return reading.explained_without_asking(scan_id, owner)
         return reading.explain(self.scope, Query(scan_id, owner))
 
-    def near(self, scan_id: str, owner: str | None, now: float) -> ScanStatus | None:
+    def near(
+        self, scan_id: str, owner: str | None, now: float, *, outcomes: bool
+    ) -> ScanStatus | None:
         """Give the status of a finished scan from this process's memory, where opted in."""
         if not self.scope.policy.near_ttl or "near" not in self.scope.sources.steps:
             return None
         self.known(scan_id, owner)
         status = self.scope.near.status(scan_id, now)
-        return status if status is not None and owner in {None, status.owner} else None
+        if status is None or owner not in {None, status.owner}:
+            return None
+        return status if outcomes else evolve(status, outcomes=())
 
-    def keep_near(self, status: ScanStatus, now: float) -> None:
-        """Remember the status of a finished scan, where opted in."""
+    def keep_near(self, status: ScanStatus, left: float, now: float) -> None:
+        """Remember the status of a finished scan, where opted in, while it lives."""
         if status.done and self.scope.policy.near_ttl and "near" in self.scope.sources.steps:
-            self.scope.near.keep_status(status, now + self.scope.policy.near_ttl)
+            self.scope.near.keep_status(status, now + min(left, self.scope.policy.near_ttl))
 
     def checked_owner(self, owner: str) -> str:
         """Check an owner."""

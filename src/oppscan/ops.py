@@ -127,7 +127,8 @@ class Resolve(Request[Resolved]):
     Asked by ``scan_id``; or, where that is None, by the pointer ``name`` of owner ``tag``, and
     where the pointer is gone or leads nowhere, by the newest of the owner's index entries with
     that name. ``parts`` says which logs to read; ``data`` from frame ``data_from`` on. When the
-    head is not there, all parts are read, so that the scan can be rebuilt or named as lost.
+    head is not there, all parts are read from their start; when another part that was asked for
+    is not there, the data too: so the scan can be rebuilt, or named as lost.
     """
 
     scan_id: str | None

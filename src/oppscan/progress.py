@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from msgspec.structs import replace
+
 from oppscan.model import Progress
 from oppscan.record import Head, Posted
 
@@ -88,12 +90,18 @@ def read_payload(payload: Mapping[str, object], head: Head, *, final: bool) -> P
     before = head.posted or Posted(0, 0, 0, source)
     if before.total > total:
         total, source = before.total, before.source
+    known = completed is not None
     if completed is None:
         completed = total if final else 0
     completed = max(min(completed, total), before.completed)
     opportunities = payload.get("opportunities")
     found = len(opportunities) if isinstance(opportunities, (list, tuple)) else 0
-    return Posted(completed, total, max(found, before.found), source)
+    return Posted(completed, total, max(found, before.found), source, known or before.told)
+
+
+def as_completed(posted: Posted) -> Posted:
+    """Give the progress of a scan that completed: what was never told counts as completed."""
+    return posted if posted.told else replace(posted, completed=posted.total)
 
 
 def _total(

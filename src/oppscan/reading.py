@@ -84,12 +84,16 @@ def find_stored(scope: Scope, query: Query) -> Flow[Found]:
     return found
 
 
-def status(scope: Scope, scan_id: str, owner: str | None, *, outcomes: bool) -> Flow[ScanStatus]:
-    """Read one scan. One round trip, where the first store knows it."""
+def status(
+    scope: Scope, scan_id: str, owner: str | None, *, outcomes: bool
+) -> Flow[tuple[ScanStatus, float]]:
+    """Read one scan, and the seconds that it still has. One round trip, where it is known."""
     found = yield from find(scope, Query(scan_id, owner, ALL if outcomes else BRIEF))
     if isinstance(found, Hosted):
-        return found.status
-    return (yield from extended_by_reading(scope, found)).status
+        return found.status, 0.0
+    found = yield from extended_by_reading(scope, found)
+    left = ttl.expires_at(found.scan.head) - found.scan.now
+    return found.status, left / 1000
 
 
 def extended_by_reading(scope: Scope, found: Found) -> Flow[Found]:

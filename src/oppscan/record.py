@@ -81,6 +81,7 @@ class Posted(msgspec.Struct, array_like=True, frozen=True):
     total: int
     found: int
     source: str
+    told: bool = False  # whether a payload ever said how many were completed
 
 
 class Head(msgspec.Struct, array_like=True, frozen=True):
@@ -203,6 +204,11 @@ class Frames(NamedTuple):
     length: int
     first: int
     items: tuple[Stamped, ...]
+
+    @property
+    def reach(self) -> int:
+        """How many frames are accounted for: those before ``first``, and those that are there."""
+        return min(self.length, self.first + len(self.items))
 
 
 NO_FRAMES: Final = Frames(0, 0, ())

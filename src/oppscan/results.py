@@ -65,7 +65,7 @@ def assemble(found: Found, frames: Frames | None, cursor: Cursor, limit: int | N
     """Give the results behind ``cursor``, at most ``limit`` opportunities. O(what is read)."""
     scan_id, head = found.scan.scan_id, found.scan.head
     frames = frames or NO_FRAMES
-    if frames.length < head.data:
+    if frames.reach < head.data:
         raise _lost(found, frames)
     chunks = codec.decode_chunks(frames, scan_id)
     if head.mode == "payload":

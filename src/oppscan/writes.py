@@ -173,12 +173,21 @@ def reenter(scan: Scan, most: int) -> Apply:
     return Apply((HeadIs(scan.scan_id, scan.version),), (_enter(scan, head, life, most),))
 
 
-def rebuild(scan: Scan, spec: Spec, outcomes: Sequence[OutcomeEvent | None], most: int) -> Apply:
-    """Put back the record of a finished scan, from the envelope of its results."""
+def rebuild(
+    scan: Scan,
+    version: str | None,
+    spec: Spec,
+    outcomes: Sequence[OutcomeEvent | None],
+    most: int,
+) -> Apply:
+    """Put back the record of a finished scan, from the envelope of its results.
+
+    ``version``: of the head that is there, where only another part is gone.
+    """
     events = tuple(codec.encode(event) for event in outcomes if event is not None)
-    head = replace(scan.head, events=len(events))
+    head = scan.head
     return Apply(
-        (HeadIs(scan.scan_id, None),),
+        (HeadIs(scan.scan_id, version),),
         (
             *_whole(scan, head, codec.encode(spec), events, most),
             Append(scan.scan_id, "data", (), ttl.life_left(head, scan.now)),

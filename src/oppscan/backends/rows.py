@@ -141,13 +141,18 @@ class Space:
         else:
             version, stamp, _, _, body = cast("tuple[str, int, int, int, bytes]", value)
             head = StoredHead(version, stamp, body)
+        logs: dict[Part, Frames | None] = {
+            part: self.frames(scan_id, part) for part in parts if part != "data"
+        }
+        if "data" in parts or None in logs.values():
+            logs["data"] = self.frames(scan_id, "data", start)
         return Sighting(
             scan_id,
             head,
             self.entry(tag, scan_id),
-            self.frames(scan_id, "spec") if "spec" in parts else None,
-            self.frames(scan_id, "events") if "events" in parts else None,
-            self.frames(scan_id, "data", start) if "data" in parts else None,
+            logs.get("spec"),
+            logs.get("events"),
+            logs.get("data"),
         )
 
     def frames(self, scan_id: str, part: Part, start: int = 0) -> Frames | None:

@@ -13,7 +13,7 @@ from oppscan.cli.command import Command, CommandFailed
 if TYPE_CHECKING:
     from oppscan.demo.show import View
 
-PACE: Final = 0.7
+PACE: Final = 0.6
 SLOWEST: Final = 10.0
 
 _DESCRIPTION: Final = """\

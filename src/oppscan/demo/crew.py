@@ -125,7 +125,7 @@ class Crew:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End every process at once: none holds anything that is worth waiting for."""
+        """End what has not ended by itself, at once: nothing is left that is worth a wait."""
         for member in self.members:
             kill(member)
         for member, listener in zip(self.members, self._listeners, strict=False):

@@ -93,7 +93,8 @@ class LiveView:
         self._live.update(self._frame(scene), refresh=True)
         self.stop()
         self._say(wording.title(end), "bold")
-        self.console.print(Padding(_table(end, self._width - 2), (0, 0, 0, 1)))
+        table = Padding(_table(end, self._width - 2), (0, 0, 0, 1))
+        self.console.print(table, width=self._width)
         self._say(wording.ADVICE, "bright_black")
         if failures := wording.failures(end.scan):
             self._say("\n".join(failures), "red")

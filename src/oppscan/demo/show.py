@@ -53,7 +53,7 @@ class Options:
 
     store: str | None = None
     kill: bool = False
-    pause: float = 0.7
+    pause: float = 0.6
 
 
 @define
@@ -151,7 +151,9 @@ def _play(
             second = Job(store, options.pause, str(folder / "second.log"))
             settled = _replace(stage, worker, second, scan_id)
             proof = Proof(settled, _names(first), _names(second))
-        return ending(scene, proof)
+        end = ending(scene, proof)
+        stage.until(lambda: all(member.over for member in stage.crew.members), "a last word")
+        return end
 
 
 def _replace(stage: Stage, worker: Member, job: Job, scan_id: str) -> tuple[str, ...]:

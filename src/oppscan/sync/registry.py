@@ -162,12 +162,13 @@ class ScanRegistry:
 
         Raises `ScanNotFound`, `ScanExpired`, `ScanLost`, `CorruptRecord`.
         """
-        kept = self._operations.near(scan_id, owner, self._clock.elapsed())
+        kept = self._operations.near(scan_id, owner, self._clock.elapsed(), outcomes=outcomes)
         if kept is not None:
             return kept
-        status = self._run(self._operations.status(scan_id, owner, outcomes=outcomes))
+        flow = self._operations.status(scan_id, owner, outcomes=outcomes)
+        status, left = self._run(flow)
         if outcomes:
-            self._operations.keep_near(status, self._clock.elapsed())
+            self._operations.keep_near(status, left, self._clock.elapsed())
         return status
 
     def results(

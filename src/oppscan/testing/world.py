@@ -5,6 +5,8 @@ time in ``world.ttl`` (or ``world.unit``, which that is made of), so that the sa
 manual clock and on a server that has only real time.
 """
 
+# ruff: noqa: ANN401 - settings are passed on as they come
+
 from __future__ import annotations
 
 import asyncio
@@ -37,7 +39,7 @@ OpenStore = Callable[[ManualClock, str], StorageBackend]
 LoseKey = Callable[[StorageBackend, str, Kind, str], None]
 """Takes one stored key away: of which store, in which namespace, of what kind, of which scan."""
 
-NAMES: Final = ("alpha", "beta", "gamma")
+NAMES: Final[tuple[str, ...]] = ("alpha", "beta", "gamma")
 """The strategies of the scans in most cases."""
 
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import ClassVar
 
 import pytest
@@ -53,3 +53,11 @@ def exact(world: World) -> None:
     """Leave out a case that needs to stand on a millisecond where time is real."""
     if not world.exact:
         pytest.skip("needs a clock that stands still; the store's own does not")
+
+
+Call = Callable[[], Awaitable[object]]
+
+
+def calls(*given: Call) -> tuple[Call, ...]:
+    """Give calls that a case makes one after the other."""
+    return given

@@ -1,6 +1,6 @@
-"""§ Claims and G7: leases, fencing, heartbeats, and the ways of leaving a claim."""
+"""§ Claims and G7: taking a scan, leases, heartbeats, fencing."""
 
-# ruff: noqa: D102, S101, PLR2004 - test cases: names are statements, assert is pytest's
+# ruff: noqa: D102, PLR2004, S101 - cases, not code
 
 from __future__ import annotations
 
@@ -16,12 +16,8 @@ from oppscan import (
     ScanFinished,
     ScanNotFound,
     ScanState,
-    ScanStatus,
-    StorageFull,
-    StorageUnavailable,
 )
-from oppscan.ops import Apply
-from oppscan.testing.cases.base import Cases, exact
+from oppscan.testing.cases.base import Call, Cases, calls, exact
 from oppscan.testing.faults import Fault
 from oppscan.testing.world import NAMES, World, milliseconds
 
@@ -37,7 +33,7 @@ class ClaimCases(Cases):
             assert scan.owner == "ann"
             assert scan.params == {"p": 1}
             assert scan.metadata == {"m": 2}
-            assert scan.remaining == NAMES
+            assert scan.remaining == tuple(NAMES)
             assert scan.token >= 1
             assert not scan.cancel_requested
             await scan.strategy_finished("beta", [])
@@ -178,7 +174,7 @@ class LeaseCases(Cases):
         claim = await world.hold(worker, ticket.scan_id)
         await claim.strategy_finished("alpha", [{"by": "new"}])
         before = await _all_of(world, ticket.scan_id)
-        for write in (
+        for write in calls(
             zombie.heartbeat,
             lambda: zombie.strategy_started("beta"),
             lambda: zombie.strategy_finished("beta", [{"by": "zombie"}]),
@@ -200,7 +196,7 @@ class LeaseCases(Cases):
         zombie = await world.dead_claim(ticket.scan_id)
         await world.hold(world.worker(), ticket.scan_id)
         before = await _all_of(world, ticket.scan_id)
-        writes = {
+        writes: dict[str, Call] = {
             "heartbeat": zombie.heartbeat,
             "finish": lambda: zombie.strategy_finished("beta", [{}]),
             "complete": zombie.complete,
@@ -273,141 +269,6 @@ class LeaseCases(Cases):
         worker.store.clear()
         await world.clock.advance(world.ttl.lease * 2)
         assert not (await other.registry.status(ticket.scan_id)).stalled
-
-
-class LeavingCases(Cases):
-    """The ways of leaving the block."""
-
-    async def _left_by(
-        self, world: World, error: BaseException | None, *, cancel: bool = False
-    ) -> ScanStatus:
-        worker = world.worker()
-        ticket = await world.start(worker)
-        if error is None:
-            async with worker.registry.claim(ticket.scan_id) as scan:
-                await scan.strategy_finished("alpha", [{}])
-                await scan.strategy_started("beta")
-        else:
-            with pytest.raises(type(error)) as caught:
-                async with worker.registry.claim(ticket.scan_id) as scan:
-                    await scan.strategy_finished("alpha", [{}])
-                    await scan.strategy_started("beta")
-                    if cancel:
-                        await world.registry().cancel(ticket.scan_id)
-                        await scan.heartbeat()
-                    raise error
-            assert caught.value is error
-        return await world.registry().status(ticket.scan_id)
-
-    async def test_left_normally_it_is_finished(self, world: World) -> None:
-        status = await self._left_by(world, None)
-        assert status.state is ScanState.COMPLETE
-        states = [outcome.state for outcome in status.outcomes]
-        assert states == [OutcomeState.FOUND, OutcomeState.FAILED, OutcomeState.SKIPPED]
-        assert status.outcome("beta").error == "no outcome was reported"
-
-    async def test_left_by_an_exception_it_failed(self, world: World) -> None:
-        status = await self._left_by(world, ValueError("no feed"))
-        assert status.state is ScanState.FAILED
-        assert status.error == "ValueError: no feed"
-
-    @pytest.mark.parametrize(
-        "error",
-        [
-            asyncio.CancelledError(),
-            KeyboardInterrupt(),
-            SystemExit(1),
-            StorageUnavailable("down"),
-            StorageFull("full"),
-        ],
-        ids=lambda error: type(error).__name__,
-    )
-    async def test_left_by_a_deploy_or_a_down_store_it_is_released(
-        self, world: World, error: BaseException
-    ) -> None:
-        status = await self._left_by(world, error)
-        assert status.state is ScanState.RUNNING
-        assert status.stalled
-        async with world.registry().claim(status.scan_id) as scan:
-            assert scan.remaining == ("beta", "gamma")
-
-    @pytest.mark.parametrize(
-        "error",
-        [asyncio.CancelledError(), KeyboardInterrupt(), StorageUnavailable("down")],
-        ids=lambda error: type(error).__name__,
-    )
-    async def test_left_by_those_after_a_cancel_it_is_cancelled(
-        self, world: World, error: BaseException
-    ) -> None:
-        status = await self._left_by(world, error, cancel=True)
-        assert status.state is ScanState.CANCELLED
-        assert status.outcome("beta").state is OutcomeState.CANCELLED
-
-    @pytest.mark.parametrize("ending", ["complete", "fail", "release"])
-    async def test_left_after_an_ending_nothing_is_written(self, world: World, ending: str) -> None:
-        worker = world.worker()
-        ticket = await world.start(worker)
-        with pytest.raises(ValueError, match="late"):
-            async with worker.registry.claim(ticket.scan_id) as scan:
-                await getattr(scan, ending)(*(["bad"] if ending == "fail" else []))
-                worker.store.reset()
-                raise ValueError("late")
-        assert worker.store.total == 0
-        status = await worker.registry.status(ticket.scan_id)
-        assert status.error in {None, "bad", "no strategy succeeded"}
-
-    async def test_left_after_the_claim_was_lost_nothing_is_written(self, world: World) -> None:
-        worker = world.worker()
-        ticket = await world.start(worker)
-        claim = worker.registry.claim(ticket.scan_id)
-        async with claim:
-            worker.store.freeze()
-            await world.clock.advance(world.ttl.lease * 1.01)
-            await world.hold(world.worker(), ticket.scan_id)
-            with pytest.raises(ClaimLost):
-                await claim.heartbeat()
-            before = await _all_of(world, ticket.scan_id)
-            worker.store.reset()
-        assert worker.store.total == 0
-        assert await _all_of(world, ticket.scan_id) == before
-
-    async def test_a_failing_exit_write_never_hides_the_body_s_exception(
-        self, world: World
-    ) -> None:
-        worker = world.worker(op_timeout=0.1)
-        ticket = await world.start(worker)
-        with pytest.raises(ZeroDivisionError):
-            async with worker.registry.claim(ticket.scan_id):
-                worker.store.always(Fault.FAIL)
-                raise ZeroDivisionError
-
-    async def test_a_failing_exit_write_is_told_where_nothing_else_is(self, world: World) -> None:
-        worker = world.worker(op_timeout=0.1)
-        ticket = await world.start(worker)
-        with pytest.raises(StorageUnavailable):
-            async with worker.registry.claim(ticket.scan_id):
-                worker.store.always(Fault.FAIL, on=Apply)
-
-    async def test_an_exit_after_an_unnoticed_loss_is_claim_lost(self, world: World) -> None:
-        worker = world.worker()
-        ticket = await world.start(worker)
-        with pytest.raises(ClaimLost):
-            async with worker.registry.claim(ticket.scan_id):
-                worker.store.freeze()
-                await world.clock.advance(world.ttl.lease * 1.01)
-                await world.hold(world.worker(), ticket.scan_id)
-
-    async def test_a_released_scan_can_be_claimed_at_once(self, world: World) -> None:
-        worker = world.worker()
-        ticket = await world.start(worker)
-        claim = await world.hold(worker, ticket.scan_id)
-        await claim.release()
-        status = await worker.registry.status(ticket.scan_id)
-        assert status.stalled
-        assert not await worker.registry.has_active_scan("ann")
-        with pytest.raises(ClaimLost):
-            await claim.heartbeat()
-        await world.hold(world.worker(), ticket.scan_id)
 
 
 class LeaseBoundaryCases(Cases):

@@ -1,6 +1,6 @@
 """G9, I5, I9: starting, joining, reuse, keys, and the limits of an owner."""
 
-# ruff: noqa: D102, S101, PLR2004 - test cases: names are statements, assert is pytest's
+# ruff: noqa: ANN401, D102, PLR2004, S101 - cases, not code
 
 from __future__ import annotations
 
@@ -171,9 +171,7 @@ class FlightCases(Cases):
         assert again.joined
         assert again.scan_id == ticket.scan_id
 
-    async def test_g9_starts_race_with_one_that_took_the_key_meanwhile(
-        self, world: World
-    ) -> None:
+    async def test_g9_starts_race_with_one_that_took_the_key_meanwhile(self, world: World) -> None:
         worker = world.worker()
         beside = world.beside(worker.store)
         taken: list[str] = []

@@ -1,6 +1,6 @@
 """G4, G5: expiry, the four kinds of nothing, and every single key lost at every stage."""
 
-# ruff: noqa: D102, S101, PLR2004 - test cases: names are statements, assert is pytest's
+# ruff: noqa: D102, S101 - cases, not code
 
 from __future__ import annotations
 
@@ -303,6 +303,19 @@ class LossCases(Cases):
         assert (await reader.latest("ann")).scan_id == ticket.scan_id
         assert (await reader.latest("ann", key=ticket.key)).scan_id == ticket.scan_id
         assert len(await reader.history("ann")) == 1
+
+    @pytest.mark.parametrize("kind", ["index", "latest", "pointer"])
+    async def test_i3_each_lookup_outlives_the_result_by_itself(
+        self, world: World, kind: Kind
+    ) -> None:
+        worker = world.worker()
+        status = await world.finished(worker)
+        await worker.registry.extend(status.scan_id, 10 * world.ttl.result_ttl)
+        await world.clock.advance(9.5 * world.ttl.result_ttl)
+        world.lose(worker.store, kind, status.scan_id)
+        for key in (None, status.key):
+            latest = await world.registry().latest("ann", key=key)
+            assert latest.scan_id == status.scan_id
 
     async def test_a_healing_write_that_fails_never_fails_the_read(self, world: World) -> None:
         from oppscan.ops import Apply

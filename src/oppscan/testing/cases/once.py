@@ -1,6 +1,6 @@
 """G11: replies lost, workers killed, stores down and full: all or nothing, and once."""
 
-# ruff: noqa: D102, S101, PLR2004 - test cases: names are statements, assert is pytest's
+# ruff: noqa: D102, PLR2004, PT012, S101 - cases, not code
 
 from __future__ import annotations
 
@@ -201,9 +201,7 @@ class OutageCases(Cases):
     """Stores that are down, silent or full."""
 
     @pytest.mark.parametrize("fault", [Fault.HANG, Fault.FAIL], ids=lambda fault: fault.name)
-    async def test_every_operation_ends_within_op_timeout(
-        self, world: World, fault: Fault
-    ) -> None:
+    async def test_every_operation_ends_within_op_timeout(self, world: World, fault: Fault) -> None:
         calm = world.worker()
         ticket = await world.start(calm)
         worker = world.worker(op_timeout=0.08)
@@ -258,9 +256,7 @@ class OutageCases(Cases):
         results = await worker.registry.results(ticket.scan_id, partial=True)
         completed = results.status.progress.strategies_completed
         assert len(results.opportunities) == completed
-        assert set(claim.remaining) == {
-            o.name for o in results.status.outcomes if not o.state.done
-        }
+        assert set(claim.remaining) == {o.name for o in results.status.outcomes if not o.state.done}
         if "alpha" in claim.remaining:
             await claim.strategy_finished("alpha", [{"n": 1}])
         await claim.complete()

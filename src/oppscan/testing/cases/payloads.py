@@ -1,6 +1,6 @@
 """§ Progress from payloads, I7, G8: hosts that post whole result dictionaries."""
 
-# ruff: noqa: D102, S101, PLR2004 - test cases: names are statements, assert is pytest's
+# ruff: noqa: D102, PLR2004, S101 - cases, not code
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from oppscan import InvalidInput, Limits, ScanState
-from oppscan.testing.cases.base import Cases
+from oppscan.testing.cases.base import Cases, calls
 from oppscan.testing.world import World
 
 _PERFORMANCE = {"a": {"ms": 1}, "b": {}, "c": {}, "d": {}}
 
+# The name of a row; the payload; is it partial; completed of total, found, and the source.
 _TABLE: list[tuple[str, dict[str, Any], bool, tuple[int, int, int, str]]] = [
-    # name, payload, partial, (completed, total, found, source)
     (
         "all-stated",
         {"metadata": {"total_strategies": 14, "strategies_completed": 3}, "opportunities": [{}]},
@@ -162,7 +162,7 @@ class PayloadCases(Cases):
         claim = await world.hold(worker, posting.scan_id)
         await claim.update({})
         before = await worker.registry.status(posting.scan_id)
-        for write in (
+        for write in calls(
             lambda: claim.strategy_started("alpha"),
             lambda: claim.strategy_finished("alpha", []),
             lambda: claim.strategy_failed("alpha", "x"),
@@ -207,7 +207,6 @@ class PayloadCases(Cases):
             with pytest.raises(InvalidInput):
                 await claim.update(payload)
         assert worker.store.total == 0
-
 
     async def test_a_failed_payload_scan_keeps_its_progress(self, world: World) -> None:
         worker = world.worker()

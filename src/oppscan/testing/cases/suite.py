@@ -6,16 +6,22 @@ from oppscan.testing.cases.claims import (
     ClaimCases,
     LeaseBoundaryCases,
     LeaseCases,
-    LeavingCases,
+)
+from oppscan.testing.cases.costs import (
+    CorruptCases,
+    CostCases,
 )
 from oppscan.testing.cases.finishing import (
     CancelCases,
     FinishingCases,
-    ResumeCases,
 )
 from oppscan.testing.cases.flight import (
     FlightCases,
     LimitCases,
+)
+from oppscan.testing.cases.following import (
+    FollowingCases,
+    OwnerCases,
 )
 from oppscan.testing.cases.found import (
     FoundCases,
@@ -25,6 +31,9 @@ from oppscan.testing.cases.found import (
 from oppscan.testing.cases.inputs import (
     InputCases,
     SizeCases,
+)
+from oppscan.testing.cases.leaving import (
+    LeavingCases,
 )
 from oppscan.testing.cases.losses import (
     LossCases,
@@ -38,14 +47,13 @@ from oppscan.testing.cases.payloads import (
     PayloadCases,
 )
 from oppscan.testing.cases.reading import (
-    FollowingCases,
     ListingCases,
-    OwnerCases,
     ResultCases,
 )
+from oppscan.testing.cases.resuming import (
+    ResumeCases,
+)
 from oppscan.testing.cases.upkeep import (
-    CorruptCases,
-    CostCases,
     ExtendCases,
     FallbackCases,
 )
@@ -55,28 +63,28 @@ class StoreContract(
     ClaimCases,
     LeaseBoundaryCases,
     LeaseCases,
-    LeavingCases,
+    CorruptCases,
+    CostCases,
     CancelCases,
     FinishingCases,
-    ResumeCases,
     FlightCases,
     LimitCases,
+    FollowingCases,
+    OwnerCases,
     FoundCases,
     MonotonicCases,
     TerminalCases,
     InputCases,
     SizeCases,
+    LeavingCases,
     LossCases,
     NothingCases,
     OnceCases,
     OutageCases,
     PayloadCases,
-    FollowingCases,
     ListingCases,
-    OwnerCases,
     ResultCases,
-    CorruptCases,
-    CostCases,
+    ResumeCases,
     ExtendCases,
     FallbackCases,
 ):
