@@ -96,8 +96,7 @@ class _Draft:
 
     def __init__(self, head: Head) -> None:
         self.head = head
-        self.latest: dict[int, OutcomeEvent] = {}
-        self.events: list[OutcomeEvent] = []
+        self.latest: dict[int, OutcomeEvent] = {}  # one event says all: an outcome tells its start
         self.data: list[bytes] = []
         self.fresh = False
         self.ending: Ending | None = None
@@ -112,7 +111,6 @@ class _Draft:
     def add_event(self, head: Head, event: OutcomeEvent) -> None:
         self.head = head
         self.latest[event.index] = event
-        self.events.append(event)
 
 
 class Holding:
@@ -306,11 +304,13 @@ class Holding:
         """Give the write of a draft, and the head that it puts."""
         most, seen = self.limits.max_remembered, self.scan.head
         added = Additions(
-            tuple(codec.encode(event) for event in draft.events), tuple(draft.data), draft.fresh
+            tuple(codec.encode(event) for event in draft.latest.values()),
+            tuple(draft.data),
+            draft.fresh,
         )
         head = replace(
             draft.head,
-            events=seen.events + len(draft.events),
+            events=seen.events + len(draft.latest),
             data=len(draft.data) + (0 if draft.fresh else seen.data),
         )
         if draft.ending is None:
@@ -372,7 +372,7 @@ class Holding:
 
     def _tell(self, draft: _Draft) -> Flow[None]:
         head = self.scan.head
-        for event in draft.events:
+        for event in draft.latest.values():
             state = OUTCOME_STATES[event.state]
             if not state.done:
                 continue

@@ -17,7 +17,7 @@ from typing import Final
 from attrs import field, frozen
 
 import oppscan
-from oppscan import StrategyRunner
+from oppscan import ScanAlreadyClaimed, StrategyRunner
 from oppscan.demo.child import heard, leave_with_parent, run, tell
 from oppscan.demo.market import Market, load
 from oppscan.demo.strategies import STRATEGIES, rank
@@ -100,7 +100,18 @@ async def work(job: Job) -> None:
             tell(Ready(describe(market)))
             scan_id = heard(Go).scan_id  # nothing else runs in this loop yet
             leave_with_parent()
+            await _take_up(runner, scan_id)
+
+
+async def _take_up(runner: StrategyRunner, scan_id: str) -> None:
+    """Run what is left of a scan, once nobody else holds it."""
+    while True:
+        try:
             await runner.resume(scan_id)
+        except ScanAlreadyClaimed as held:
+            await asyncio.sleep(held.retry_after)
+        else:
+            return
 
 
 def main(job: Job) -> None:

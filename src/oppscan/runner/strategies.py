@@ -94,10 +94,10 @@ class Strategy:
 def kind_of(call: object) -> Kind:
     """Tell how a strategy is called, also one that is a partial or an object with ``__call__``."""
     inner = _unwrapped(call)
-    for test, kind in _KINDS:
-        if test(inner) or test(getattr(inner, "__call__", None)):  # noqa: B004 - its own method
-            return kind
-    return Kind.BLOCKING
+    if not hasattr(inner, "__code__"):
+        inner = getattr(inner, "__call__", None)  # noqa: B004 - its own method
+    flags = getattr(getattr(inner, "__code__", None), "co_flags", 0)
+    return next((kind for flag, kind in _KINDS if flags & flag), Kind.BLOCKING)
 
 
 def takes_context(call: object) -> bool:
@@ -120,10 +120,10 @@ def _unwrapped(call: object) -> object:
     return call
 
 
-_KINDS: Final[tuple[tuple[Callable[[object], bool], Kind], ...]] = (
-    (inspect.isasyncgenfunction, Kind.ASYNC_GENERATOR),
-    (inspect.iscoroutinefunction, Kind.COROUTINE),
-    (inspect.isgeneratorfunction, Kind.GENERATOR),
+_KINDS: Final = (
+    (inspect.CO_ASYNC_GENERATOR, Kind.ASYNC_GENERATOR),
+    (inspect.CO_COROUTINE, Kind.COROUTINE),
+    (inspect.CO_GENERATOR, Kind.GENERATOR),
 )
 
 
@@ -156,7 +156,7 @@ Strategies = Mapping[str, StrategyCall | Strategy] | Sequence[StrategyCall | Str
 def gather(strategies: Strategies) -> dict[str, Strategy]:
     """Give a runner's strategies by name; `InvalidInput` for what is none, or named twice."""
     if isinstance(strategies, Mapping):
-        listed = [evolve(_as_strategy(call), name=name) for name, call in strategies.items()]
+        listed = [_as_strategy(call, name) for name, call in strategies.items()]
     else:
         listed = [_as_strategy(call) for call in _each(strategies)]
     named: dict[str, Strategy] = {}
@@ -175,16 +175,14 @@ def _each(strategies: object) -> Iterable[object]:
     return strategies
 
 
-def _as_strategy(call: object) -> Strategy:
-    if isinstance(call, Strategy):
-        return call
-    marked = getattr(call, _MARK, None)
-    if isinstance(marked, Strategy):
-        return marked
+def _as_strategy(call: object, name: str | None = None) -> Strategy:
+    known = call if isinstance(call, Strategy) else getattr(call, _MARK, None)
+    if isinstance(known, Strategy):
+        return known if name is None else evolve(known, name=name)
     if not callable(call):
         msg = f"a strategy must be callable, not {type(call).__name__}"
         raise InvalidInput(msg)
-    return Strategy(_name_of(call), call)
+    return Strategy(_name_of(call) if name is None else name, call)
 
 
 class Token(Protocol):
