@@ -11,10 +11,10 @@ import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from oppscan import reports
-from oppscan.clock import Clock, IdSource
+from oppscan.clock import Clock, IdSource, delay
 from oppscan.driver import Stores, drive, logger
 from oppscan.errors import ClaimLost, OppscanError, StorageError
 from oppscan.flow import Flow
@@ -22,6 +22,9 @@ from oppscan.holding import Heartbeat, Holding, Report
 from oppscan.inputs import Limits
 from oppscan.leaving import BEATS_PER_LEASE, farewell, fork_error, not_entered
 from oppscan.model import JSON, ScanStatus
+
+_SOON: Final = 0.01
+"""Seconds that a report without a waiter may wait for company: a start for its outcome."""
 
 _Queued = tuple[Report, asyncio.Future[None] | None]
 
@@ -50,6 +53,7 @@ class ScanClaim:
         self._held: Holding | None = None
         self._queue: list[_Queued] = []
         self._pump: asyncio.Task[None] | None = None
+        self._soon: asyncio.TimerHandle | None = None
         self._beats: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
 
@@ -185,17 +189,24 @@ class ScanClaim:
         traceback: TracebackType | None,
     ) -> None:
         """Finish, fail or release the scan, as the block was left."""
-        if self._beats is not None:
-            self._beats.cancel()
         holding = self.holding
-        if holding.ended is not None or os.getpid() != self._process:
-            return
         try:
-            await self.submit(farewell(error, holding))
+            if holding.ended is None and os.getpid() == self._process:
+                await self.submit(farewell(error, holding))
         except OppscanError as failed:
             if error is None:
                 raise
             logger.warning("leaving scan %s: %s", holding.scan.scan_id, failed)
+        finally:
+            await self._tidy()
+
+    async def _tidy(self) -> None:
+        """Leave no task and no timer behind."""
+        if self._soon is not None:
+            self._soon.cancel()
+        if self._beats is not None:
+            self._beats.cancel()
+            await asyncio.wait({self._beats})
 
     # --- Committing -----------------------------------------------------------------------------
 
@@ -216,11 +227,16 @@ class ScanClaim:
         await done
 
     def post(self, report: Report) -> None:
-        """Queue a report that goes out with the next commit, without waiting for a verdict."""
+        """Queue a report that goes out with the next commit, or soon, and ask for no verdict."""
         self._queue.append((report, None))
-        self._start_pump()
+        if self._pump is None and self._soon is None:
+            loop = asyncio.get_running_loop()
+            self._soon = loop.call_later(_SOON, self._start_pump)
 
     def _start_pump(self) -> None:
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
         if self._pump is None:
             self._pump = asyncio.create_task(self._drain())
 
@@ -228,6 +244,7 @@ class ScanClaim:
         """Commit what is queued, batch by batch, until nothing is."""
         try:
             while self._queue:
+                await delay(0)  # whoever reports in the same turn of the loop joins in
                 batch, self._queue = self._queue, []
                 await self._commit(batch)
         finally:

@@ -152,7 +152,7 @@ class LiveView:
         for _ in range(2):
             grid.add_column(width=1)
             grid.add_column(width=20, no_wrap=True, overflow="ellipsis")
-            grid.add_column(width=8 + min(spare, 20), no_wrap=True, overflow="ellipsis")
+            grid.add_column(width=8 + min(spare, 6), no_wrap=True, overflow="ellipsis")
             grid.add_column(width=5, justify="right")
             grid.add_column(width=1)
         half = (len(scene.scan.strategies) + 1) // 2

@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum, auto
 from math import isfinite
+from types import FunctionType
 from typing import Final, Protocol, TypeVar
 
 from attrs import evolve, field, frozen
@@ -104,6 +105,8 @@ def takes_context(call: object) -> bool:
     """Tell whether a strategy wants a `ScanContext`: its first argument has no default."""
     if not callable(call):
         return False
+    if type(call) is FunctionType and not hasattr(call, "__wrapped__"):  # the quick way
+        return call.__code__.co_argcount > len(call.__defaults__ or ())
     try:
         parameters = inspect.signature(call).parameters.values()
     except (TypeError, ValueError):
