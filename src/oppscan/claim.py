@@ -8,7 +8,6 @@ renewed while the block runs.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
@@ -18,18 +17,18 @@ from oppscan.clock import Clock, IdSource, delay
 from oppscan.driver import Stores, drive, logger
 from oppscan.errors import ClaimLost, OppscanError, StorageError
 from oppscan.flow import Flow
+from oppscan.held import HeldScan
 from oppscan.holding import Heartbeat, Holding, Report
 from oppscan.inputs import Limits
-from oppscan.leaving import BEATS_PER_LEASE, farewell, fork_error, not_entered
-from oppscan.model import JSON, ScanStatus
+from oppscan.leaving import BEATS_PER_LEASE, farewell
 
 _SOON: Final = 0.01
 """Seconds that a report without a waiter may wait for company: a start for its outcome."""
 
-_Queued = tuple[Report, asyncio.Future[None] | None]
+_Queued = tuple[Report, asyncio.Future[Exception | None] | None]
 
 
-class ScanClaim:
+class ScanClaim(HeldScan):
     """A claim on one scan; an async context manager, made by ``ScanRegistry.claim``.
 
     Entering takes the scan (`ScanAlreadyClaimed`, `ScanFinished`, or what a read raises), and
@@ -44,67 +43,12 @@ class ScanClaim:
     def __init__(
         self, entering: Flow[Holding], stores: Stores, clock: Clock, ids: IdSource, limits: Limits
     ) -> None:
-        self._entering = entering
-        self._stores = stores
-        self._clock = clock
-        self._ids = ids
-        self.limits = limits
-        self._process = os.getpid()
-        self._held: Holding | None = None
+        super().__init__(entering, stores, clock, ids, limits)
         self._queue: list[_Queued] = []
         self._pump: asyncio.Task[None] | None = None
         self._soon: asyncio.TimerHandle | None = None
         self._beats: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
-
-    # --- What is held ---------------------------------------------------------------------------
-
-    @property
-    def holding(self) -> Holding:
-        """What is held; for runners."""
-        if self._held is None:
-            raise not_entered()
-        return self._held
-
-    @property
-    def scan_id(self) -> str:
-        """The scan."""
-        return self.holding.scan.scan_id
-
-    @property
-    def owner(self) -> str:
-        """Whose scan it is."""
-        return self.holding.scan.head.owner
-
-    @property
-    def params(self) -> JSON:
-        """What the scan was started with."""
-        return self.holding.spec.params
-
-    @property
-    def metadata(self) -> JSON:
-        """What the host noted beside the params."""
-        return self.holding.spec.metadata
-
-    @property
-    def remaining(self) -> tuple[str, ...]:
-        """The strategies without an outcome, in declared order. O(strategies)."""
-        return self.holding.remaining
-
-    @property
-    def token(self) -> int:
-        """The fencing token: greater than that of every claim before."""
-        return self.holding.scan.head.token
-
-    @property
-    def cancel_requested(self) -> bool:
-        """Whether cancellation was asked for, as of the latest write or heartbeat."""
-        return self.holding.scan.head.cancel_requested
-
-    @property
-    def status(self) -> ScanStatus:
-        """The scan as this claim knows it, without asking the store."""
-        return self.holding.status
 
     @property
     def is_interrupted(self) -> bool:
@@ -191,7 +135,7 @@ class ScanClaim:
         """Finish, fail or release the scan, as the block was left."""
         holding = self.holding
         try:
-            if holding.ended is None and os.getpid() == self._process:
+            if holding.ended is None and not self._forked:
                 await self.submit(farewell(error, holding))
         except OppscanError as failed:
             if error is None:
@@ -210,24 +154,25 @@ class ScanClaim:
 
     # --- Committing -----------------------------------------------------------------------------
 
-    def _writable(self) -> Holding:
-        """Refuse to write with a claim that ended, or from a forked child."""
-        holding = self.holding
-        if os.getpid() != self._process:
-            raise fork_error(holding)
-        if holding.ended is not None:
-            raise holding.lost()
-        return holding
-
     async def submit(self, report: Report) -> None:
-        """Queue a report and wait for its verdict."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.append((report, done))
+        """Queue a report and wait for its verdict; for runners."""
+        (verdict,) = await self.submit_all([report])
+        if verdict is not None:
+            raise verdict
+
+    async def submit_all(self, reports: Sequence[Report]) -> list[Exception | None]:
+        """Queue reports that leave together, and give the verdict on each; for runners."""
+        loop = asyncio.get_running_loop()
+        waiting: list[asyncio.Future[Exception | None]] = []
+        for report in reports:
+            done = loop.create_future()
+            waiting.append(done)
+            self._queue.append((report, done))
         self._start_pump()
-        await done
+        return [await done for done in waiting]
 
     def post(self, report: Report) -> None:
-        """Queue a report that goes out with the next commit, or soon, and ask for no verdict."""
+        """Queue a report that goes out with the next commit, or soon; no verdict. For runners."""
         self._queue.append((report, None))
         if self._pump is None and self._soon is None:
             loop = asyncio.get_running_loop()
@@ -265,12 +210,11 @@ class ScanClaim:
         self._note()
         for (_, done), verdict in zip(batch, verdicts, strict=True):
             if done is not None and not done.done():
-                done.set_result(None) if verdict is None else done.set_exception(verdict)
+                done.set_result(verdict)
 
     def _note(self) -> None:
         """Wake those who wait for a reason to stop."""
-        holding = self.holding
-        if holding.ended is not None or holding.scan.head.cancel_requested:
+        if self._stopping:
             self._stop.set()
 
     async def _beat(self) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from oppscan.errors import ClaimLost, StorageFull, StorageUnavailable
+from oppscan.errors import StorageFull, StorageUnavailable
 from oppscan.holding import Ending, Holding, Letting, Report
 from oppscan.inputs import describe_error
 
@@ -30,15 +30,3 @@ def farewell(error: BaseException | None, holding: Holding) -> Report:
     if isinstance(error, Exception) and not isinstance(error, (StorageUnavailable, StorageFull)):
         return Ending(describe_error(error, "error"))
     return Ending() if holding.scan.head.cancel_requested else Letting()
-
-
-def fork_error(holding: Holding) -> ClaimLost:
-    """Give the error for using a parent's claim in a forked child."""
-    scan_id = holding.scan.scan_id
-    msg = f"the claim on scan {scan_id} belongs to the parent process and did not cross the fork"
-    return ClaimLost(msg, scan_id=scan_id)
-
-
-def not_entered() -> ClaimLost:
-    """Give the error for using a claim outside its block."""
-    return ClaimLost("this claim was not entered: use it as `with registry.claim(scan_id) as scan`")

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import Enum, StrEnum
-from typing import ClassVar, Generic, TypeVar, overload
+from typing import Any, ClassVar, Generic, TypeVar, overload
 
-from attrs import Attribute, field, frozen
+from attrs import field, frozen
 
 JSON = dict[str, object]
 T_co = TypeVar("T_co", covariant=True)
@@ -82,7 +82,7 @@ class Model:
     """What every value here can do."""
 
     __slots__ = ()
-    __attrs_attrs__: ClassVar[tuple[Attribute[object], ...]] = ()
+    __attrs_attrs__: ClassVar[tuple[Any, ...]] = ()
 
     def to_dict(self) -> JSON:
         """Give JSON-ready data: datetimes as ISO 8601 text, tuples as lists."""

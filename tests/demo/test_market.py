@@ -5,7 +5,6 @@ import gzip
 import hashlib
 import math
 import pickle
-import time
 from datetime import date, timedelta
 from importlib.resources import files
 from typing import Any
@@ -15,7 +14,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oppscan.demo.market import Market, Series, load
+from oppscan.demo.market import Market, Series
 from tests.demo.made import START, series
 
 RANGES = {
@@ -114,15 +113,6 @@ def test_largest_drawdown_of_the_last_250_days(
     worst = min((share.close[j] / share.close[i] - 1, i, j) for i in days for j in days if i <= j)
     assert worst[0] == pytest.approx(depth, abs=1e-6)
     assert (share.dates[worst[1]], share.dates[worst[2]]) == (peak, trough)
-
-
-def test_loading_takes_a_moment() -> None:
-    def seconds() -> float:
-        start = time.process_time()
-        load()
-        return time.process_time() - start
-
-    assert min(seconds() for _ in range(3)) < 0.15
 
 
 def test_market_travels_between_processes(market: Market) -> None:

@@ -66,7 +66,7 @@ _FAULTS: Final[dict[int, type[StorageError]]] = {
 class SQLiteBackend(TransactionalBackend):
     """A store in one SQLite file, for any number of processes and threads of one host.
 
-    ``path``: the file; it is created with its parent folder when missing. ``clock``: the store's
+    ``path``: the file, created when missing; its folder must be there. ``clock``: the store's
     time; by default the host's, which all its processes share.
 
     Raises, on first use: `StorageMisconfigured` for a network file system, a file that is not
@@ -140,7 +140,6 @@ class SQLiteBackend(TransactionalBackend):
         if kind is not None:
             msg = f"{self.path} is on a network file system ({kind}), whose locks do not hold"
             raise StorageMisconfigured(msg)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         left = max(0.001, deadline - elapsed())
         connection = sqlite3.connect(
             self.path, timeout=left, isolation_level=None, check_same_thread=False
@@ -164,7 +163,8 @@ class SQLiteBackend(TransactionalBackend):
                     connection.execute(statement)
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
             raise
 
     def _version(self, connection: sqlite3.Connection) -> int:

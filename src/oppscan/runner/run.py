@@ -66,8 +66,9 @@ class Run:
             await asyncio.gather(watcher, everything, *workers, return_exceptions=True)
         if self.claim.cancel_requested:
             return
-        skipped = unreached(self.claim, self.plan.strategies)
-        await asyncio.gather(*(self._record(report) for report in skipped))
+        for refused in await self.claim.submit_all(unreached(self.claim, self.plan.strategies)):
+            if refused is not None:
+                raise refused
 
     def _stop(self) -> None:
         """Start nothing more, and end what runs without an outcome."""

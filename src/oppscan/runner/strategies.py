@@ -105,7 +105,7 @@ def takes_context(call: object) -> bool:
     """Tell whether a strategy wants a `ScanContext`: its first argument has no default."""
     if not callable(call):
         return False
-    if type(call) is FunctionType and not hasattr(call, "__wrapped__"):  # the quick way
+    if isinstance(call, FunctionType) and not hasattr(call, "__wrapped__"):  # the quick way
         return call.__code__.co_argcount > len(call.__defaults__ or ())
     try:
         parameters = inspect.signature(call).parameters.values()

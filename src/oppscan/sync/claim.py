@@ -7,7 +7,6 @@ lease while the block runs; it ends with the block.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -18,10 +17,10 @@ from oppscan.clock import Clock, IdSource
 from oppscan.driver import Stores, drive_blocking, logger
 from oppscan.errors import ClaimLost, OppscanError, StorageError
 from oppscan.flow import Flow
+from oppscan.held import HeldScan
 from oppscan.holding import Heartbeat, Holding, Report
 from oppscan.inputs import Limits
-from oppscan.leaving import BEATS_PER_LEASE, farewell, fork_error, not_entered
-from oppscan.model import JSON, ScanStatus
+from oppscan.leaving import BEATS_PER_LEASE, farewell
 
 
 class _Queued:
@@ -35,7 +34,7 @@ class _Queued:
         self.verdict: Exception | None = None
 
 
-class ScanClaim:
+class ScanClaim(HeldScan):
     """A claim on one scan; a context manager, made by ``ScanRegistry.claim``.
 
     Entering takes the scan (`ScanAlreadyClaimed`, `ScanFinished`, or what a read raises), and
@@ -51,68 +50,13 @@ class ScanClaim:
     def __init__(
         self, entering: Flow[Holding], stores: Stores, clock: Clock, ids: IdSource, limits: Limits
     ) -> None:
-        self._entering = entering
-        self._stores = stores
-        self._clock = clock
-        self._ids = ids
-        self.limits = limits
-        self._process = os.getpid()
-        self._held: Holding | None = None
+        super().__init__(entering, stores, clock, ids, limits)
         self._queue: list[_Queued] = []
         self._queue_lock = threading.Lock()
         self._pen = threading.Lock()
         self._left = threading.Event()
         self._stop = threading.Event()
         self._beats: threading.Thread | None = None
-
-    # --- What is held ---------------------------------------------------------------------------
-
-    @property
-    def holding(self) -> Holding:
-        """What is held; for runners."""
-        if self._held is None:
-            raise not_entered()
-        return self._held
-
-    @property
-    def scan_id(self) -> str:
-        """The scan."""
-        return self.holding.scan.scan_id
-
-    @property
-    def owner(self) -> str:
-        """Whose scan it is."""
-        return self.holding.scan.head.owner
-
-    @property
-    def params(self) -> JSON:
-        """What the scan was started with."""
-        return self.holding.spec.params
-
-    @property
-    def metadata(self) -> JSON:
-        """What the host noted beside the params."""
-        return self.holding.spec.metadata
-
-    @property
-    def remaining(self) -> tuple[str, ...]:
-        """The strategies without an outcome, in declared order. O(strategies)."""
-        return self.holding.remaining
-
-    @property
-    def token(self) -> int:
-        """The fencing token: greater than that of every claim before."""
-        return self.holding.scan.head.token
-
-    @property
-    def cancel_requested(self) -> bool:
-        """Whether cancellation was asked for, as of the latest write or heartbeat."""
-        return self.holding.scan.head.cancel_requested
-
-    @property
-    def status(self) -> ScanStatus:
-        """The scan as this claim knows it, without asking the store."""
-        return self.holding.status
 
     @property
     def is_interrupted(self) -> bool:
@@ -201,7 +145,7 @@ class ScanClaim:
         """Finish, fail or release the scan, as the block was left."""
         self._left.set()
         holding = self.holding
-        if holding.ended is not None or os.getpid() != self._process:
+        if holding.ended is not None or self._forked:
             return
         try:
             self.submit(farewell(error, holding))
@@ -212,23 +156,19 @@ class ScanClaim:
 
     # --- Committing -----------------------------------------------------------------------------
 
-    def _writable(self) -> Holding:
-        """Refuse to write with a claim that ended, or from a forked child."""
-        holding = self.holding
-        if os.getpid() != self._process:
-            raise fork_error(holding)
-        if holding.ended is not None:
-            raise holding.lost()
-        return holding
-
     def submit(self, report: Report) -> None:
-        """Queue a report and wait for its verdict, writing it if nobody else does."""
+        """Queue a report and wait for its verdict; for runners."""
         (verdict,) = self.submit_all([report])
         if verdict is not None:
             raise verdict
 
+    def post(self, report: Report) -> None:
+        """Queue a report that goes out with the next commit, or soon; no verdict. For runners."""
+        with self._queue_lock:
+            self._queue.append(_Queued(report))
+
     def submit_all(self, reports: Sequence[Report]) -> list[Exception | None]:
-        """Queue reports that leave together, and give the verdict on each."""
+        """Queue reports that leave together, and give the verdict on each; for runners."""
         queued = [_Queued(report) for report in reports]
         with self._queue_lock:
             self._queue += queued
@@ -253,8 +193,7 @@ class ScanClaim:
 
     def _note(self) -> None:
         """Wake those who wait for a reason to stop."""
-        holding = self.holding
-        if holding.ended is not None or holding.scan.head.cancel_requested:
+        if self._stopping:
             self._stop.set()
 
     def _beat(self) -> None:

@@ -1,0 +1,99 @@
+"""What claims of both faces have in common: what is held, and whether it may be written."""
+
+from __future__ import annotations
+
+import os
+
+from oppscan.clock import Clock, IdSource
+from oppscan.driver import Stores
+from oppscan.errors import ClaimLost
+from oppscan.flow import Flow
+from oppscan.holding import Holding
+from oppscan.inputs import Limits
+from oppscan.model import JSON, ScanStatus
+
+
+class HeldScan:
+    """A scan that is held, as its holder sees it; the faces add how it is written."""
+
+    def __init__(
+        self, entering: Flow[Holding], stores: Stores, clock: Clock, ids: IdSource, limits: Limits
+    ) -> None:
+        self.limits = limits
+        self._entering = entering
+        self._stores = stores
+        self._clock = clock
+        self._ids = ids
+        self._process = os.getpid()
+        self._held: Holding | None = None
+
+    @property
+    def holding(self) -> Holding:
+        """What is held; for runners."""
+        if self._held is None:
+            msg = "this claim was not entered; use it as `with registry.claim(scan_id) as scan`"
+            raise ClaimLost(msg)
+        return self._held
+
+    @property
+    def scan_id(self) -> str:
+        """The scan."""
+        return self.holding.scan.scan_id
+
+    @property
+    def owner(self) -> str:
+        """Whose scan it is."""
+        return self.holding.scan.head.owner
+
+    @property
+    def params(self) -> JSON:
+        """What the scan was started with."""
+        return self.holding.spec.params
+
+    @property
+    def metadata(self) -> JSON:
+        """What the host noted beside the params."""
+        return self.holding.spec.metadata
+
+    @property
+    def remaining(self) -> tuple[str, ...]:
+        """The strategies without an outcome, in declared order. O(strategies)."""
+        return self.holding.remaining
+
+    @property
+    def token(self) -> int:
+        """The fencing token: greater than that of every claim before."""
+        return self.holding.scan.head.token
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether cancellation was asked for, as of the latest write or heartbeat."""
+        return self.holding.scan.head.cancel_requested
+
+    @property
+    def status(self) -> ScanStatus:
+        """The scan as this claim knows it, without asking the store."""
+        return self.holding.status
+
+    @property
+    def _stopping(self) -> bool:
+        """Whether there is reason to stop: cancellation was asked for, or the claim has ended."""
+        return self.holding.ended is not None or self.cancel_requested
+
+    @property
+    def _forked(self) -> bool:
+        """Whether this is a forked child of the process that claimed."""
+        return os.getpid() != self._process
+
+    def _writable(self) -> Holding:
+        """Refuse to write with a claim that ended, or from a forked child."""
+        holding = self.holding
+        if self._forked:
+            msg = (
+                f"the claim on scan {holding.scan.scan_id} belongs to the parent process and did "
+                "not cross the fork"
+            )
+            raise ClaimLost(msg, scan_id=holding.scan.scan_id)
+        if holding.ended is not None:
+            raise holding.lost()
+        return holding
