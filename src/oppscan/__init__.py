@@ -9,6 +9,8 @@ has the same names for callers that block.
 from __future__ import annotations
 
 import logging
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from oppscan.backends.base import StorageBackend
 from oppscan.backends.memory import MemoryBackend
@@ -50,9 +52,11 @@ from oppscan.model import (
     Ticket,
 )
 from oppscan.registry import OwnerScans, ScanRegistry, connect
-from oppscan.runner.asynchronous import StrategyRunner
-from oppscan.runner.strategies import ScanContext, Strategy, strategy
 from oppscan.ttl import TTLPolicy
+
+if TYPE_CHECKING:
+    from oppscan.runner.asynchronous import StrategyRunner
+    from oppscan.runner.strategies import ScanContext, Strategy, strategy
 
 __version__ = "0.1.0"
 
@@ -104,3 +108,19 @@ __all__ = [
 ]
 
 logging.getLogger("oppscan").addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> object:
+    """Load the runner when it is first asked for: many hosts only follow scans."""
+    places = {
+        "StrategyRunner": "oppscan.runner.asynchronous",
+        "ScanContext": "oppscan.runner.strategies",
+        "Strategy": "oppscan.runner.strategies",
+        "strategy": "oppscan.runner.strategies",
+    }
+    if name not in places:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    loaded: object = getattr(import_module(places[name]), name)
+    globals()[name] = loaded
+    return loaded

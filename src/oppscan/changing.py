@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from attrs import frozen
+from msgspec import Struct
 
 from oppscan import codec, lifecycle, writes
 from oppscan.errors import ScanFinished, StorageUnavailable, TooManyScans
@@ -41,8 +41,7 @@ TRIES: Final = 64
 """How often an operation decides anew when others keep changing the scan under it."""
 
 
-@frozen
-class Order:
+class Order(Struct, frozen=True):
     """What `start` is asked for, checked."""
 
     owner: str

@@ -11,7 +11,7 @@ Laws
 from __future__ import annotations
 
 import asyncio
-import secrets
+import os
 import threading
 import time
 from typing import Protocol
@@ -85,11 +85,11 @@ class RandomIds:
 
     def scan_suffix(self) -> str:
         """32 hex digits: 128 random bits."""
-        return secrets.token_hex(16)
+        return os.urandom(16).hex()
 
     def operation(self) -> str:
         """16 hex digits: 64 random bits, compared only with their neighbours in one chain."""
-        return secrets.token_hex(8)
+        return os.urandom(8).hex()
 
 
 def elapsed() -> float:

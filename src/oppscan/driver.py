@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from attrs import frozen
+from msgspec import Struct
 
 from oppscan.backends.base import StorageBackend
 from oppscan.clock import delay, delay_blocking, elapsed
@@ -29,8 +29,7 @@ logger: Final = logging.getLogger("oppscan")
 _LEVELS: Final = {"missed": logging.WARNING, "claim_lost": logging.WARNING}
 
 
-@frozen
-class Stores:
+class Stores(Struct, frozen=True):
     """The stores of one registry, the first one first, and whom to tell what happens."""
 
     backends: tuple[StorageBackend, ...]

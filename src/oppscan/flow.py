@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Final, Generic, TypeVar, cast
 
-from attrs import frozen
+from msgspec import Struct
 
 from oppscan.model import Event, ScanStatus
 from oppscan.ops import Apply, Purge, Request
@@ -19,8 +19,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-@frozen
-class Call(Generic[R]):
+class Call(Struct, Generic[R], frozen=True):
     """Run ``request`` on store number ``store``; the answer is the reply and its seconds."""
 
     store: int
@@ -35,8 +34,7 @@ class Call(Generic[R]):
 HostLookup = Callable[[str, str | None], "ScanStatus | Awaitable[ScanStatus | None] | None"]
 
 
-@frozen
-class AskHost:
+class AskHost(Struct, frozen=True):
     """Call a lookup of the host's own; the answer is its status or None, and the seconds."""
 
     find: HostLookup
@@ -44,8 +42,7 @@ class AskHost:
     owner: str | None
 
 
-@frozen
-class Tell:
+class Tell(Struct, frozen=True):
     """Tell the log and the observers; no answer."""
 
     event: Event

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
-from attrs import frozen
+from msgspec import Struct
 from msgspec.structs import replace
 
 from oppscan import codec, lifecycle, ttl, writes
@@ -42,15 +42,13 @@ from oppscan.views import has_outcome, status_of
 from oppscan.writes import Additions
 
 
-@frozen
-class Started:
+class Started(Struct, frozen=True):
     """A strategy was started."""
 
     index: int
 
 
-@frozen
-class Reported:
+class Reported(Struct, frozen=True):
     """A strategy has its outcome; ``body`` is its opportunities, packed."""
 
     index: int
@@ -61,8 +59,7 @@ class Reported:
     scores: tuple[float, ...] = ()
 
 
-@frozen
-class Payload:
+class Payload(Struct, frozen=True):
     """The host posted a whole result dictionary; ``body`` is it, packed."""
 
     payload: dict[str, object]
@@ -70,21 +67,18 @@ class Payload:
     final: bool
 
 
-@frozen
-class Heartbeat:
+class Heartbeat(Struct, frozen=True):
     """The holder is alive."""
 
 
-@frozen
-class Ending:
+class Ending(Struct, frozen=True):
     """The holder ends the scan: ``error`` None completes it, otherwise it failed."""
 
     error: str | None = None
     summary: bytes | None = None
 
 
-@frozen
-class Letting:
+class Letting(Struct, frozen=True):
     """The holder lets the scan go."""
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Final
 
-from attrs import frozen
+from msgspec import Struct
 from msgspec.structs import replace
 
 from oppscan import ttl
@@ -65,8 +65,7 @@ MOVES: Final[dict[tuple[Move, ScanState], tuple[ScanState, ...]]] = {
 """Every move that is allowed: from which state, into which. All others are bugs."""
 
 
-@frozen
-class Scan:
+class Scan(Struct, frozen=True):
     """A scan as it was last seen: ``version`` is the write that put its (settled) head."""
 
     scan_id: str
@@ -217,8 +216,7 @@ def extend(scan: Scan, until: int) -> Head | None:
 # --- Finishing ----------------------------------------------------------------------------------
 
 
-@frozen
-class Finish:
+class Finish(Struct, frozen=True):
     """A terminal head, with the events that give every strategy an outcome."""
 
     head: Head

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from attrs import evolve, frozen
+from msgspec import Struct
 from msgspec.structs import replace
 
 from oppscan import codec, ttl, writes
@@ -33,8 +33,7 @@ from oppscan.views import fold, status_of
 STEPS: Final = ("near", "record", "result", "owner_index", "fallbacks")
 
 
-@frozen
-class LookupStep:
+class LookupStep(Struct, frozen=True):
     """A step of the host's own: ``find(scan_id, owner)`` gives a `ScanStatus`, or None.
 
     It is asked by ``status`` and ``explain`` when no step before it knew the scan. In the async
@@ -45,8 +44,7 @@ class LookupStep:
     find: HostLookup
 
 
-@frozen
-class Found:
+class Found(Struct, frozen=True):
     """A scan that was read whole, as far as it was asked for; ``store`` is where it lives."""
 
     scan: Scan
@@ -61,8 +59,7 @@ class Found:
         return status_of(self.scan.scan_id, self.scan.head, self.scan.now, self.spec, self.events)
 
 
-@frozen
-class Gone:
+class Gone(Struct, frozen=True):
     """Why there is no scan to give: ``expired``, ``lost``, ``unknown`` or ``unreachable``."""
 
     saw: str
@@ -71,23 +68,20 @@ class Gone:
     detail: str = ""
 
 
-@frozen
-class Hosted:
+class Hosted(Struct, frozen=True):
     """A status that one of the host's own steps gave."""
 
     status: ScanStatus
 
 
-@frozen
-class Answer:
+class Answer(Struct, frozen=True):
     """How a lookup ended, with the trace of how it got there."""
 
     result: Found | Gone | Hosted
     trace: LookupTrace
 
 
-@frozen
-class Query:
+class Query(Struct, frozen=True):
     """What is looked for: a scan by id, or an owner's newest under a pointer's name."""
 
     scan_id: str | None
@@ -104,8 +98,7 @@ class Query:
         return Resolve(self.scan_id, tag, self.name, self.parts, self.data_from)
 
 
-@frozen
-class Sources:
+class Sources(Struct, frozen=True):
     """Where to look: how many stores, which steps, how long an index is, which store is first."""
 
     stores: int = 1
@@ -177,7 +170,7 @@ def _from_result(seen: Sighting, now: int, query: Query) -> Found | Gone:
             head = newer  # it saw an extension that the envelope did not
             break
     frames = tuple(Stamped(stamp, body) for body in envelope.events)
-    rebuilt = evolve(
+    rebuilt = replace(
         seen,
         spec=Frames(1, 0, (Stamped(stamp, envelope.spec),)),
         events=Frames(len(frames), 0, frames),
@@ -250,7 +243,7 @@ class _Search:
                     primary = yield from self.ask_store(self.sources.first)
                 result = self.read(step, step, *primary)
                 if isinstance(result, Found):
-                    result = evolve(result, store=self.sources.first)
+                    result = replace(result, store=self.sources.first)
             if result is not None:
                 if isinstance(result, Found) and step in _READERS and primary is not None:
                     yield from self.heal(result, str(step), primary[0])
@@ -304,7 +297,7 @@ class _Search:
                 if isinstance(result, Found) and settled_only and result.scan.head.live:
                     break
                 if isinstance(result, Found):
-                    found = evolve(result, store=store)
+                    found = replace(result, store=store)
                     return (yield from self.copy_forward(found))
                 if result is not None and not settled_only:
                     return result
@@ -315,7 +308,7 @@ class _Search:
         scan = found.scan
         if scan.head.live or self.best.saw == "unreachable":
             return found
-        everything = evolve(self.query, scan_id=scan.scan_id, parts=frozenset(PARTS), data_from=0)
+        everything = replace(self.query, scan_id=scan.scan_id, parts=frozenset(PARTS), data_from=0)
         try:
             reply = yield from ask(found.store, everything.request())
             seen = reply.sighting

@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict
 from typing import Final
 
-from attrs import frozen
+from msgspec import Struct
 
 from oppscan.model import ScanStatus
 from oppscan.record import Frames
@@ -19,8 +19,7 @@ ENTRIES: Final = 64
 BYTES: Final = 32 * 1024 * 1024
 
 
-@frozen
-class _Kept:
+class _Kept(Struct, frozen=True):
     revision: int
     frames: Frames
     size: int

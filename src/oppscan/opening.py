@@ -13,9 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
-from urllib.parse import unquote
 
-from attrs import frozen
+from msgspec import Struct
 
 from oppscan.backends.base import StorageBackend
 from oppscan.clock import IdSource, RandomIds
@@ -59,6 +58,8 @@ def _open_memory(url: str, rest: str) -> StorageBackend:
 
 
 def _open_sqlite(url: str, rest: str) -> StorageBackend:
+    from urllib.parse import unquote
+
     from oppscan.backends.sqlite import SQLiteBackend
 
     path = unquote(rest.removeprefix("///"))
@@ -80,8 +81,7 @@ def _without_secrets(url: str) -> str:
     return f"{scheme}{slashes}{rest.rpartition('@')[2]}"
 
 
-@frozen(kw_only=True)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """How a registry is set up; the arguments of ``connect``."""
 
     ttl: TTLPolicy | None = None

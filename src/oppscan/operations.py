@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
-from attrs import evolve, frozen
+from attrs import evolve
+from msgspec import Struct
 
 from oppscan import changing, reading
 from oppscan.errors import InvalidInput, ScanNotFound
@@ -36,8 +37,7 @@ from oppscan.results import read_cursor, read_limit
 from oppscan.ttl import duration, to_ms
 
 
-@frozen
-class Operations:
+class Operations(Struct, frozen=True):
     """The operations of one registry."""
 
     scope: Scope

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Generic, Literal, TypeVar
 
-from attrs import frozen
+from msgspec import Struct
 
 from oppscan.record import Frames, Part, Stamped
 
@@ -26,16 +26,14 @@ LATEST = ""
 """The name of the pointer to an owner's newest scan, whatever its key."""
 
 
-@frozen
-class Request(Generic[R]):
+class Request(Struct, Generic[R], frozen=True):
     """Something asked of a store; ``R`` is the type of the reply."""
 
 
 # --- Replies ------------------------------------------------------------------------------------
 
 
-@frozen
-class StoredHead:
+class StoredHead(Struct, frozen=True):
     """A scan's head: the id of the write that put it, and its bytes."""
 
     version: str
@@ -43,8 +41,7 @@ class StoredHead:
     body: bytes
 
 
-@frozen
-class IndexEntry:
+class IndexEntry(Struct, frozen=True):
     """An owner's index entry for one scan; ``body`` is a copy of the head, as of ``stamp``."""
 
     order: int
@@ -54,8 +51,7 @@ class IndexEntry:
     body: bytes
 
 
-@frozen
-class Sighting:
+class Sighting(Struct, frozen=True):
     """All that a store holds of one scan. None: not there (or not asked for)."""
 
     scan_id: str
@@ -66,8 +62,7 @@ class Sighting:
     data: Frames | None = None
 
 
-@frozen
-class Resolved:
+class Resolved(Struct, frozen=True):
     """What a `Resolve` saw at ``now``; ``index`` tells whether the owner has an index at all.
 
     ``via`` says how a scan asked for by owner was found: ``latest`` (the pointer) or
@@ -80,15 +75,13 @@ class Resolved:
     via: str = "record"
 
 
-@frozen
-class Applied:
+class Applied(Struct, frozen=True):
     """The guards held, and every change is in the store."""
 
     now: int
 
 
-@frozen
-class Refused:
+class Refused(Struct, frozen=True):
     """A guard did not hold, and nothing was changed.
 
     ``guard`` is the first that failed; ``pointer`` the live scan that a `Free` met.
@@ -99,8 +92,7 @@ class Refused:
     pointer: str | None = None
 
 
-@frozen
-class Selected:
+class Selected(Struct, frozen=True):
     """A listing; ``more`` is the place to go on from, or None at the end."""
 
     now: int
@@ -108,8 +100,7 @@ class Selected:
     more: str | None = None
 
 
-@frozen
-class Purged:
+class Purged(Struct, frozen=True):
     """``scans`` went for good; ``more``: the limit was reached, there may be others."""
 
     now: int
@@ -120,8 +111,7 @@ class Purged:
 # --- Requests -----------------------------------------------------------------------------------
 
 
-@frozen
-class Resolve(Request[Resolved]):
+class Resolve(Request[Resolved], frozen=True):
     """Read one scan, its index entry included.
 
     Asked by ``scan_id``; or, where that is None, by the pointer ``name`` of owner ``tag``, and
@@ -138,16 +128,14 @@ class Resolve(Request[Resolved]):
     data_from: int = 0
 
 
-@frozen
-class Apply(Request["Applied | Refused"]):
+class Apply(Request["Applied | Refused"], frozen=True):
     """Make ``changes``, in order, if all ``guards`` hold."""
 
     guards: tuple[Guard, ...]
     changes: tuple[Change, ...]
 
 
-@frozen
-class SelectOwned(Request[Selected]):
+class SelectOwned(Request[Selected], frozen=True):
     """List an owner's scans from the index, newest first, with heads and ``parts``.
 
     ``before``: where the page before this ended (its ``more``). ``live``: all that are marked
@@ -161,8 +149,7 @@ class SelectOwned(Request[Selected]):
     parts: frozenset[Part] = frozenset()
 
 
-@frozen
-class SelectDue(Request[Selected]):
+class SelectDue(Request[Selected], frozen=True):
     """List the scans of all owners whose due time has come, longest due first, with their specs.
 
     O(limit), not O(scans). Where ``more`` is given back, it goes into ``beyond``.
@@ -172,8 +159,7 @@ class SelectDue(Request[Selected]):
     beyond: str = ""
 
 
-@frozen
-class Purge(Request[Purged]):
+class Purge(Request[Purged], frozen=True):
     """Drop up to ``limit`` things that are kept no longer."""
 
     limit: int = 1000
@@ -182,16 +168,14 @@ class Purge(Request[Purged]):
 # --- Guards -------------------------------------------------------------------------------------
 
 
-@frozen
-class HeadIs:
+class HeadIs(Struct, frozen=True):
     """The scan's head was put by write ``version`` and has not expired; None: it has no head."""
 
     scan_id: str
     version: str | None
 
 
-@frozen
-class Free:
+class Free(Struct, frozen=True):
     """No live scan but ``others`` stands under pointer ``name`` of owner ``tag``.
 
     Where the pointer is gone the owner's index is asked, so that the loss of one does not let
@@ -203,16 +187,14 @@ class Free:
     others: tuple[str, ...] = ()
 
 
-@frozen
-class Room:
+class Room(Struct, frozen=True):
     """Owner ``tag`` has fewer than ``limit`` live scans."""
 
     tag: str
     limit: int
 
 
-@frozen
-class LengthIs:
+class LengthIs(Struct, frozen=True):
     """Log ``part`` of the scan has exactly ``length`` frames (0: it may be absent)."""
 
     scan_id: str
@@ -225,8 +207,7 @@ Guard = HeadIs | Free | Room | LengthIs
 # --- Changes ------------------------------------------------------------------------------------
 
 
-@frozen
-class PutHead:
+class PutHead(Struct, frozen=True):
     """Replace the head; it expires in ``life`` and is a tombstone until ``keep``.
 
     ``due``: the instant from which the scan is due, absolute or `oppscan.record.after` (None:
@@ -241,8 +222,7 @@ class PutHead:
     due: int | None
 
 
-@frozen
-class Append:
+class Append(Struct, frozen=True):
     """Append ``frames`` to a log, and keep the whole log for ``keep``.
 
     ``fresh`` drops the frames that were there. No frames: only keep what is there.
@@ -255,8 +235,7 @@ class Append:
     fresh: bool = False
 
 
-@frozen
-class Point:
+class Point(Struct, frozen=True):
     """Let pointer ``name`` of owner ``tag`` lead to the scan, marked live for ``life`` (0: not).
 
     ``mode``: ``take`` it whatever it led to; ``heal`` it where it leads to this scan or is gone;
@@ -272,8 +251,7 @@ class Point:
     mode: Literal["take", "heal", "renew"]
 
 
-@frozen
-class Enter:
+class Enter(Struct, frozen=True):
     """Put the scan into its owner's index, or refresh its entry, with a copy of the head.
 
     It is marked live for ``life`` (0: not live). A new entry stands at ``order``: at that
@@ -291,8 +269,7 @@ class Enter:
     most: int
 
 
-@frozen
-class Erase:
+class Erase(Struct, frozen=True):
     """Forget the scan: head, logs, entry, due time, and the pointers ``names`` that lead to it."""
 
     scan_id: str

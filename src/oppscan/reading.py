@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from attrs import frozen
+from msgspec import Struct
 
 from oppscan import codec, lifecycle, ttl, writes
 from oppscan.clock import IdSource
@@ -38,8 +38,7 @@ ALL: Final[frozenset[Part]] = frozenset({"spec", "events"})
 BRIEF: Final[frozenset[Part]] = frozenset({"spec"})
 
 
-@frozen
-class Scope:
+class Scope(Struct, frozen=True):
     """What the operations of one registry share."""
 
     sources: Sources

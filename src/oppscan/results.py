@@ -15,7 +15,7 @@ from itertools import repeat
 from math import inf
 from typing import Final
 
-from attrs import frozen
+from msgspec import Struct
 
 from oppscan import codec
 from oppscan.errors import InvalidInput, ScanLost
@@ -27,8 +27,7 @@ from oppscan.record import NO_FRAMES, Chunk, Frames, Head
 _CURSOR: Final = re.compile(r"(r|\d{1,9})\.(\d{1,9})")
 
 
-@frozen
-class Cursor:
+class Cursor(Struct, frozen=True):
     """A place in a data log: frame number, and opportunities of that frame already given.
 
     In results that are ranked: how many of the best were given.

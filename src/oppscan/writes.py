@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from attrs import frozen
+from msgspec import Struct
 from msgspec.structs import replace
 
 from oppscan import codec, ttl
@@ -73,8 +73,7 @@ def start(
     )  # fmt: skip
 
 
-@frozen
-class Additions:
+class Additions(Struct, frozen=True):
     """What a write adds to the logs. ``fresh``: the data replaces what was there."""
 
     events: tuple[bytes, ...] = ()

@@ -15,15 +15,17 @@ from __future__ import annotations
 import asyncio
 import os
 from abc import ABC, abstractmethod
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from oppscan.backends.reference import interpret
 from oppscan.backends.rows import Transaction
 from oppscan.clock import Clock, SystemClock
 from oppscan.errors import StorageMisconfigured
 from oppscan.ops import Apply, Purge, Request
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 R = TypeVar("R")
 
@@ -134,6 +136,8 @@ class TransactionalBackend(StorageBackend):
         if self.immediate:
             return self.execute_blocking(request, namespace, timeout)
         if self._threads is None or self._threads_of != os.getpid():
+            from concurrent.futures import ThreadPoolExecutor
+
             self._threads = ThreadPoolExecutor(1, type(self).__name__)
             self._threads_of = os.getpid()  # a fork carries no threads over
         loop = asyncio.get_running_loop()

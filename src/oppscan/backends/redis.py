@@ -133,13 +133,8 @@ class RedisBackend(StorageBackend):
 
     def _plan(self, request: Request[R], namespace: str, face: AsyncFace | BlockingFace) -> Plan[R]:
         def timely(tag: str) -> bool:
-            """Tell whether a bare read will do; if not, the coming one looks at the index too."""
-            if not face.fresh(due_key(namespace, shard_of(tag))):
-                return False
-            if self._time.looked(tag):
-                return True
-            self._time.look(tag)
-            return False
+            """Tell whether a bare read will do."""
+            return face.fresh(due_key(namespace, shard_of(tag))) and self._time.looked(tag)
 
         return plan(request, namespace, timely)
 

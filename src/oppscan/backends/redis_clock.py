@@ -18,6 +18,10 @@ from oppscan.clock import elapsed
 FRESH: Final = 1.0
 """Seconds."""
 
+LOOKS: Final = 8
+"""Reads per owner and `FRESH` that look at the owner's index too. Whoever polls faster than that
+polls for what changes in the scan."""
+
 _MOST: Final = 4096
 
 
@@ -28,11 +32,11 @@ class _Sample:
 
 
 class KnownTime:
-    """The time of each server, and when the index of each owner was last seen."""
+    """The time of each server, and which owners' indexes were looked at."""
 
     def __init__(self) -> None:
         self._samples: dict[str, _Sample] = {}
-        self._looked: dict[str, float] = {}
+        self._looks: dict[str, tuple[float, int]] = {}
 
     def learn(self, server: str, now: int, sent: float) -> None:
         """Take in that the server's clock showed ``now`` somewhere between ``sent`` and here."""
@@ -53,16 +57,19 @@ class KnownTime:
         return sample is not None and elapsed() - sample.taken < FRESH
 
     def looked(self, owner: str) -> bool:
-        """Tell whether this owner's index was seen lately."""
-        return elapsed() - self._looked.get(owner, -FRESH) < FRESH
-
-    def look(self, owner: str) -> None:
-        """Take in that this owner's index was seen, or was told to be missing."""
-        if len(self._looked) >= _MOST:
-            self._looked.clear()
-        self._looked[owner] = elapsed()
+        """Tell whether this owner's index was looked at lately; if not, count a look."""
+        now = elapsed()
+        began, looks = self._looks.get(owner, (now, 0))
+        if now - began >= FRESH:
+            began, looks = now, 0
+        if looks >= LOOKS:
+            return True
+        if len(self._looks) >= _MOST:
+            self._looks.clear()
+        self._looks[owner] = (began, looks + 1)
+        return False
 
     def forget(self) -> None:
         """Trust nothing any more: a connection was lost, so the server may be another one."""
         self._samples.clear()
-        self._looked.clear()
+        self._looks.clear()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from oppscan.backends import redis_layout as layout
 from oppscan.ops import (
@@ -226,15 +226,27 @@ def _select_due(namespace: str, request: SelectDue, timely: Timely) -> Plan[Sele
         rows = [row for row in rows if (row[0], f"{row[1]}!") > (int(due_from), past)]
     page = rows[: request.limit]
     ready = [scan_id for due, scan_id in page if due <= now]
-    raws = yield Spread(tuple(("GET", layout.key(namespace, "r", scan)) for scan in ready))
+    raws = yield Spread(tuple(command for scan in ready for command in _of_due(namespace, scan)))
     spec = frozenset[Part](("spec",))
-    seen = [_seen(scan, raw, now, spec) for scan, raw in zip(ready, raws, strict=True)]
+    entries, raws = raws[1::2], raws[::2]
+    seen = [
+        evolve(_seen(scan, raw, now, spec), entry=layout.read_entry(entry, now, f"scan {scan}"))
+        for scan, raw, entry in zip(ready, raws, entries, strict=True)
+    ]
     lost = [item.scan_id for item, raw in zip(seen, raws, strict=True) if raw is None]
     for shard in sorted({layout.shard_of(scan_id) for scan_id in lost}):
         yield _forget_due(namespace, shard, [scan for scan in lost if scan.startswith(shard)])
     whole = len(page) == request.limit and len(ready) == len(page)
     more = f"{page[-1][0]}/{page[-1][1]}!" if whole else None
     return Selected(now, tuple(item for item in seen if item.head is not None), more)
+
+
+def _of_due(namespace: str, scan_id: str) -> tuple[tuple[Argument, ...], ...]:
+    index = layout.key(namespace, "i", scan_id.partition("-")[0])
+    return (
+        ("GET", layout.key(namespace, "r", scan_id)),
+        ("HGET", index, layout.short(scan_id)),
+    )
 
 
 def _scored(reply: Sequence[Any]) -> list[tuple[int, bytes]]:

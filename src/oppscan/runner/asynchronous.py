@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor
 from types import TracebackType
 from typing import Self
 
@@ -20,7 +21,6 @@ from oppscan.errors import (
 from oppscan.model import Reuse, ScanStatus, Ticket
 from oppscan.registry import ScanRegistry
 from oppscan.runner.estimate import Durations, Estimate
-from oppscan.runner.executors import ExecutorPlace, ExecutorSource
 from oppscan.runner.places import Place, ThreadPlace
 from oppscan.runner.plan import LEAVE_WITHIN, make_plan
 from oppscan.runner.run import Run
@@ -50,7 +50,7 @@ class StrategyRunner:
         max_concurrency: int = 8,
         strategy_timeout: float = 60.0,
         budget: float = 180.0,
-        executor: ExecutorSource | None = None,
+        executor: Executor | Callable[[], Executor] | None = None,
         rank: Rank | None = None,
     ) -> None:
         if not isinstance(registry, ScanRegistry):
@@ -64,6 +64,8 @@ class StrategyRunner:
         threads = BlockingThreads("oppscan strategy")
         self._place: Place = ThreadPlace(threads)
         if executor is not None:
+            from oppscan.runner.executors import ExecutorPlace
+
             self._place = ExecutorPlace(executor, threads)
         self._durations = Durations()
         self._background: set[asyncio.Task[ScanStatus]] = set()

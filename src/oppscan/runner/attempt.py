@@ -15,7 +15,7 @@ from contextlib import suppress
 from enum import Enum, auto
 from typing import Final, cast
 
-from attrs import frozen
+from msgspec import Struct
 
 from oppscan.clock import delay, elapsed
 from oppscan.runner.places import Place, Task
@@ -37,8 +37,7 @@ class End(Enum):
     STOPPED = auto()
 
 
-@frozen
-class Ended:
+class Ended(Struct, frozen=True):
     """How an attempt ended: with an answer, an error, or neither."""
 
     why: End

@@ -25,7 +25,8 @@ from pathlib import Path
 from socket import gethostname
 from typing import Final, cast
 
-from attrs import define, frozen
+from attrs import define
+from msgspec import Struct
 
 from oppscan.clock import elapsed
 from oppscan.errors import InvalidInput, OppscanError
@@ -61,8 +62,7 @@ class WorkerDied(OppscanError):
     """The process that ran a strategy died, twice, the second time with nothing else in it."""
 
 
-@frozen
-class Answer:
+class Answer(Struct, frozen=True):
     """What comes back from another process."""
 
     value: object = None
@@ -71,8 +71,7 @@ class Answer:
     late: bool = False
 
 
-@frozen
-class _AsToken:
+class _AsToken(Struct, frozen=True):
     """A context as a token: set when the strategy was told to stop, or its time is over."""
 
     context: ScanContext
@@ -81,8 +80,7 @@ class _AsToken:
         return self.context.cancelled
 
 
-@frozen
-class Parcel:
+class Parcel(Struct, frozen=True):
     """What is sent to another process."""
 
     call: Callable[..., object]

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from attrs import frozen
+from msgspec import Struct
 
 from oppscan.runner.strategies import Collected, Flag, ScanContext, Strategy, call_blocking
 from oppscan.runner.threads import BlockingThreads, Done
 
 
-@frozen
-class Task:
+class Task(Struct, frozen=True):
     """One blocking strategy to be run once.
 
     ``finish`` turns its answer into what is recorded. It is called where the strategy ran, or at

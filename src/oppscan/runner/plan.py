@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from attrs import frozen
+from msgspec import Struct
 
 from oppscan.errors import InvalidInput
 from oppscan.inputs import check_count
@@ -27,8 +27,7 @@ LEAVE_WITHIN: Final = 5.0
 """Seconds for releasing scans on SIGTERM; hosts are commonly killed ten or more later."""
 
 
-@frozen
-class Plan:
+class Plan(Struct, frozen=True):
     """The settings of a runner, checked."""
 
     strategies: Mapping[str, Strategy]

@@ -6,6 +6,9 @@ other thread. Safe in threads and after ``fork``; a claim does not cross a fork.
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from oppscan.backends.base import StorageBackend
 from oppscan.backends.memory import MemoryBackend
 from oppscan.errors import (
@@ -44,11 +47,13 @@ from oppscan.model import (
     StrategyOutcome,
     Ticket,
 )
-from oppscan.runner.strategies import ScanContext, Strategy, strategy
 from oppscan.sync.claim import ScanClaim
 from oppscan.sync.registry import OwnerScans, ScanRegistry, connect
-from oppscan.sync.runner import StrategyRunner
 from oppscan.ttl import TTLPolicy
+
+if TYPE_CHECKING:
+    from oppscan.runner.strategies import ScanContext, Strategy, strategy
+    from oppscan.sync.runner import StrategyRunner
 
 __all__ = [
     "ClaimLost",
@@ -96,3 +101,19 @@ __all__ = [
     "request_key",
     "strategy",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Load the runner when it is first asked for: many hosts only follow scans."""
+    places = {
+        "StrategyRunner": "oppscan.sync.runner",
+        "ScanContext": "oppscan.runner.strategies",
+        "Strategy": "oppscan.runner.strategies",
+        "strategy": "oppscan.runner.strategies",
+    }
+    if name not in places:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    loaded: object = getattr(import_module(places[name]), name)
+    globals()[name] = loaded
+    return loaded

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Self
@@ -21,7 +22,6 @@ from oppscan.errors import (
 )
 from oppscan.model import Reuse, ScanStatus, Ticket
 from oppscan.runner.estimate import Durations, Estimate
-from oppscan.runner.executors import ExecutorPlace, ExecutorSource
 from oppscan.runner.places import Place, ThreadPlace
 from oppscan.runner.plan import LEAVE_WITHIN, make_plan
 from oppscan.runner.strategies import (
@@ -58,7 +58,7 @@ class StrategyRunner:
         max_concurrency: int = 8,
         strategy_timeout: float = 60.0,
         budget: float = 180.0,
-        executor: ExecutorSource | None = None,
+        executor: Executor | Callable[[], Executor] | None = None,
         rank: Rank | None = None,
     ) -> None:
         if not isinstance(registry, ScanRegistry):
@@ -74,6 +74,8 @@ class StrategyRunner:
         self._threads = ThreadPlace(threads, run_any)
         self._place: Place = self._threads
         if executor is not None:
+            from oppscan.runner.executors import ExecutorPlace
+
             self._place = ExecutorPlace(executor, threads)
         self._lock = threading.Lock()
         self._durations = Durations()

@@ -261,7 +261,7 @@ class LeaseCases(Cases):
         assert worker.store.total == 0
 
     async def test_heartbeats_survive_an_outage(self, world: World) -> None:
-        worker, other = world.worker(op_timeout=0.1), world.worker()
+        worker, other = world.worker(op_timeout=0.4), world.worker()
         ticket = await world.start(worker)
         await world.hold(worker, ticket.scan_id)
         worker.store.always(Fault.FAIL)

@@ -121,7 +121,7 @@ class LeavingCases(Cases):
     async def test_a_failing_exit_write_never_hides_the_body_s_exception(
         self, world: World
     ) -> None:
-        worker = world.worker(op_timeout=0.1)
+        worker = world.worker(op_timeout=0.4)
         ticket = await world.start(worker)
         with pytest.raises(ZeroDivisionError):
             async with worker.registry.claim(ticket.scan_id):
@@ -129,7 +129,7 @@ class LeavingCases(Cases):
                 raise ZeroDivisionError
 
     async def test_a_failing_exit_write_is_told_where_nothing_else_is(self, world: World) -> None:
-        worker = world.worker(op_timeout=0.1)
+        worker = world.worker(op_timeout=0.4)
         ticket = await world.start(worker)
         with pytest.raises(StorageUnavailable):
             async with worker.registry.claim(ticket.scan_id):

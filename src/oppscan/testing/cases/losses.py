@@ -323,7 +323,7 @@ class LossCases(Cases):
         worker = world.worker()
         status = await world.finished(worker)
         world.lose(worker.store, "head", status.scan_id)
-        reader = world.worker(op_timeout=0.1)
+        reader = world.worker(op_timeout=0.4)
         reader.store.always(Fault.FULL, on=Apply)
         assert await reader.registry.status(status.scan_id) == status
 

@@ -225,18 +225,18 @@ class OutageCases(Cases):
             began = elapsed()
             with pytest.raises(StorageUnavailable):
                 await call()
-            assert elapsed() - began < 0.5
+            assert elapsed() - began < 1.0
         assert (await calm.registry.status(ticket.scan_id)).state is ScanState.PENDING
 
     async def test_a_claim_s_writes_end_within_op_timeout(self, world: World) -> None:
-        worker = world.worker(op_timeout=0.08)
+        worker = world.worker(op_timeout=0.4)
         ticket = await world.start(worker)
         claim = await world.hold(worker, ticket.scan_id)
         worker.store.always(Fault.HANG)
         began = elapsed()
         with pytest.raises(StorageUnavailable):
             await claim.strategy_finished("alpha", [{}])
-        assert elapsed() - began < 0.5
+        assert elapsed() - began < 1.5
         worker.store.clear()
         await claim.strategy_finished("alpha", [{}])
         assert (await worker.registry.status(ticket.scan_id)).progress.opportunities_found == 1
@@ -245,7 +245,7 @@ class OutageCases(Cases):
     async def test_g11_the_caller_who_asks_again_after_an_outage_learns_the_truth(
         self, world: World, fault: Fault
     ) -> None:
-        worker = world.worker(op_timeout=0.08)
+        worker = world.worker(op_timeout=0.4)
         ticket = await world.start(worker)
         claim = await world.hold(worker, ticket.scan_id)
         worker.store.always(fault, on=Apply)

@@ -205,7 +205,7 @@ class FallbackCases(Cases):
     async def test_a_down_primary_leaves_finished_scans_of_a_fallback(self, world: World) -> None:
         finished = await world.finished(world.worker("second"))
         live = await world.start(world.worker("second"), key="live")
-        worker = world.worker(fallbacks=[world.store("second")], op_timeout=0.2)
+        worker = world.worker(fallbacks=[world.store("second")], op_timeout=0.4)
         worker.store.always(Fault.FAIL)
         assert await worker.registry.status(finished.scan_id) == finished
         for scan_id in (live.scan_id, "0" * 16 + "-" + "0" * 32):
@@ -215,7 +215,7 @@ class FallbackCases(Cases):
     async def test_i6_a_down_fallback_is_no_absence_either(self, world: World) -> None:
         further = world.store("second")
         further.always(Fault.FAIL)
-        worker = world.worker(fallbacks=[further], op_timeout=0.2)
+        worker = world.worker(fallbacks=[further], op_timeout=0.4)
         with pytest.raises(StorageUnavailable):
             await worker.registry.status("0" * 16 + "-" + "0" * 32)
         status = await world.finished(world.worker())
@@ -235,7 +235,7 @@ class FallbackCases(Cases):
     async def test_forget_reaches_every_store_or_raises(self, world: World) -> None:
         further = world.store("second")
         status = await world.finished(world.worker("second"))
-        worker = world.worker(fallbacks=[further], op_timeout=0.1)
+        worker = world.worker(fallbacks=[further], op_timeout=0.4)
         await worker.registry.status(status.scan_id)
         further.always(Fault.FAIL)
         with pytest.raises(StorageUnavailable):
