@@ -120,8 +120,16 @@ class ScanClaim(HeldScan):
     # --- Entering and leaving -------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        """Take the scan."""
-        self._held = await drive(self._entering, self._stores)
+        """Take the scan; cancelled meanwhile, let go what was taken all the same."""
+        entering = asyncio.create_task(drive(self._entering, self._stores))
+        try:
+            self._held = await asyncio.shield(entering)
+        except asyncio.CancelledError:
+            await asyncio.wait({entering})
+            if not entering.cancelled() and entering.exception() is None:
+                letting = entering.result().commit([reports.LETTING], self._ids.operation())
+                await drive(letting, self._stores)
+            raise
         self._note()
         self._beats = asyncio.create_task(self._beat())
         return self

@@ -101,7 +101,7 @@ async def _call(call: Call[Any], stores: Stores, deadline: float) -> object:
         left = deadline - elapsed()
         if left <= 0:
             raise _late(call, stores)
-        share = share_of(left, call, len(stores.backends))
+        share = share_of(left, call, len(stores.backends), tries)
         try:
             if backend.immediate:
                 return await backend.execute(call.request, stores.namespace, share)
@@ -151,7 +151,7 @@ def _call_blocking(call: Call[Any], stores: Stores, deadline: float) -> object:
         left = deadline - elapsed()
         if left <= 0:
             raise _late(call, stores)
-        share = share_of(left, call, len(stores.backends))
+        share = share_of(left, call, len(stores.backends), tries)
         try:
             return backend.execute_blocking(call.request, stores.namespace, share)
         except StorageUnavailable as error:

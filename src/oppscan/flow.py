@@ -80,6 +80,11 @@ def next_pause(call: Call[Any], tries: int, left: float) -> float | None:
     return pause if call.writes and pause < left else None
 
 
-def share_of(left: float, call: Call[Any], stores: int) -> float:
-    """Give the seconds that one try may take: a silent store leaves time for those after it."""
-    return left if call.writes or call.store == stores - 1 else left / 2
+def share_of(left: float, call: Call[Any], stores: int, tries: int) -> float:
+    """Give the seconds that one try may take: a first silence leaves time for a second try.
+
+    So does a silent store for those that are asked after it.
+    """
+    whole = call.writes or call.store == stores - 1
+    share = left if whole else left / 2
+    return share / 2 if tries == 1 else share
