@@ -208,8 +208,10 @@ Guard = HeadIs | Free | Room | LengthIs
 
 
 class PutHead(Struct, frozen=True):
-    """Replace the head; it expires in ``life`` and is a tombstone until ``keep``.
+    """Replace the head; it is a tombstone from when it expires, and kept for ``keep``.
 
+    It expires at the latest of the instants ``expires``, absolute or `oppscan.record.after`;
+    where there are none, in ``life``, which is as long or a little longer.
     ``due``: the instant from which the scan is due, absolute or `oppscan.record.after` (None:
     never). It replaces the due time before.
     """
@@ -220,6 +222,7 @@ class PutHead(Struct, frozen=True):
     life: int
     keep: int
     due: int | None
+    expires: tuple[int, ...] = ()
 
 
 class Append(Struct, frozen=True):

@@ -12,7 +12,7 @@ Laws
 from __future__ import annotations
 
 from datetime import timedelta
-from math import isfinite
+from math import inf
 from typing import Final
 
 from attrs import field, fields, frozen
@@ -37,11 +37,11 @@ _ANY: Final = 0.001
 def duration(value: object, name: str, *, least: float = _ANY) -> float:
     """Read seconds or a timedelta; `InvalidInput` unless within ``least`` and ten years."""
     number = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not isfinite(number):
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not abs(number) < inf:
         msg = f"{name} must be a finite number of seconds or a timedelta, not {value!r}"
         raise InvalidInput(msg)
     if not least <= number <= LONGEST:
-        msg = f"{name} must be between {least:g} and {LONGEST:.0f} seconds, not {number:g}"
+        msg = f"{name} must be between {least:g} and {LONGEST:.0f} seconds, not {number!r}"
         raise InvalidInput(msg)
     return float(number)
 
@@ -119,14 +119,7 @@ class TTLPolicy:
 
 def expires_at(head: Head) -> int:
     """Give the instant at which a settled head's scan is gone, in store milliseconds."""
-    rules = head.durations
-    if head.state == ScanState.PENDING:
-        natural = head.created_at + rules.pending
-    elif head.finished_at is None:
-        natural = head.due_at + rules.running
-    else:
-        natural = head.finished_at + rules.result
-    return max(natural, head.extended_to or 0)
+    return max(expiry_of(head))
 
 
 def forgotten_at(head: Head) -> int:
@@ -152,6 +145,22 @@ def life_left(head: Head, now: int) -> int:
     stored a little too long is still read by `expires_at`, exactly.
     """
     return max(1, expires_at(settle_head(head, now)) - now)
+
+
+def expiry_of(head: Head) -> tuple[int, ...]:
+    """Give the instants, absolute or relative, of which the latest is when a scan expires.
+
+    For a head that is about to be written, when nobody knows yet what its relative times mean.
+    """
+    rules = head.durations
+    if head.state == ScanState.PENDING:
+        natural, more = head.created_at, rules.pending
+    elif head.finished_at is None:
+        natural, more = head.due_at, rules.running
+    else:
+        natural, more = head.finished_at, rules.result
+    later = natural + more if natural >= 0 else natural - more
+    return (later,) if head.extended_to is None else (later, head.extended_to)
 
 
 def read_extension(head: Head, now: int) -> int | None:

@@ -61,7 +61,10 @@ def start(
     return Apply(
         tuple(guards),
         (
-            PutHead(scan_id, operation, body, life, life + head.durations.margin, head.due_at),
+            PutHead(
+                scan_id, operation, body, life, life + head.durations.margin, head.due_at,
+                ttl.expiry_of(head),
+            ),
             Append(scan_id, "spec", (codec.encode(spec),), life, fresh=True),
             Point(tag, LATEST, scan_id, life, keep, "take"),
             Point(tag, name, scan_id, life, keep, "take"),
@@ -97,7 +100,15 @@ def write(scan: Scan, head: Head, operation: str, most: int, added: Additions = 
     body = codec.encode(head)
     guards: list[Guard] = [HeadIs(scan_id, scan.version)]
     changes: list[Change] = [
-        PutHead(scan_id, operation, body, life, life + margin, head.due_at if head.live else None),
+        PutHead(
+            scan_id,
+            operation,
+            body,
+            life,
+            life + margin,
+            head.due_at if head.live else None,
+            ttl.expiry_of(head),
+        ),
         Append(scan_id, "spec", (), life),
         Append(scan_id, "events", added.events, life),
         Append(scan_id, "data", added.data, life, fresh=added.fresh),
@@ -219,7 +230,15 @@ def _whole(
     version = scan.version or "rebuilt"
     body = codec.encode(head)
     return (
-        PutHead(scan.scan_id, version, body, life, life + head.durations.margin, None),
+        PutHead(
+            scan.scan_id,
+            version,
+            body,
+            life,
+            life + head.durations.margin,
+            None,
+            ttl.expiry_of(head),
+        ),
         Append(scan.scan_id, "spec", (spec,), life, fresh=True),
         Append(scan.scan_id, "events", events, life, fresh=True),
         _enter(scan, head, life, most),

@@ -31,8 +31,8 @@ R = TypeVar("R")
 
 _WRITES: Final = (Apply, Purge)
 _SWEEP_EVERY: Final = 64
-_SWEEP_LIMIT: Final = 4 * _SWEEP_EVERY
-"""A write makes about four rows that must go one day: dropping keeps pace with writing."""
+_SWEEP_LIMIT: Final = 8 * _SWEEP_EVERY
+"""A start makes five rows that must go one day: dropping more than that keeps pace."""
 
 
 class StorageBackend(ABC):

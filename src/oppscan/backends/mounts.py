@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Final
@@ -27,7 +28,7 @@ def network_file_system(path: Path, table: Path = MOUNT_TABLE) -> str | None:
         lines = table.read_text(errors="replace").splitlines()
     except OSError:
         return None
-    place = path.resolve()
+    place = Path(os.path.realpath(path))  # unlike resolve(), it bears links in a circle
     best, kind = -1, ""
     for line in lines:
         left, _, right = line.partition(" - ")

@@ -22,7 +22,7 @@ import msgspec
 
 from oppscan.backends.base import TransactionalBackend
 from oppscan.backends.mounts import network_file_system
-from oppscan.backends.rows import Row, Value
+from oppscan.backends.rows import FOREVER, Row, Value
 from oppscan.clock import Clock, SystemClock, delay_blocking, elapsed
 from oppscan.errors import (
     CorruptRecord,
@@ -39,12 +39,13 @@ _SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS rows (
     key TEXT PRIMARY KEY, value BLOB NOT NULL, until INTEGER NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS rows_until ON rows (until) WHERE until < {2**53};
+CREATE INDEX IF NOT EXISTS rows_until ON rows (until) WHERE until < {FOREVER};
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
 _WAL_RETRY: Final = 0.01
+_MOST_ROWS: Final = 2**31  # of one listing; SQLite knows no larger integers than 2**63
 
 _VALUE: Final = msgspec.msgpack.Decoder(tuple)
 
@@ -250,14 +251,16 @@ class _View:
         found = self.connection.execute(
             "SELECT key, value, until FROM rows WHERE key >= ? AND key < ? "  # noqa: S608 - constants
             f"ORDER BY key {'DESC' if reverse else 'ASC'} LIMIT ?",
-            (low, high, -1 if limit is None else limit),
+            (low, high, -1 if limit is None else min(limit, _MOST_ROWS)),
         )
         return [(key, Row(_unpack(value), until)) for key, value, until in found]
 
     def overdue(self, prefix: str, limit: int) -> list[str]:
         found = self.connection.execute(
-            "SELECT key FROM rows WHERE until <= ? AND key >= ? AND key < ? LIMIT ?",
-            (self.now, prefix, prefix + "\x7f", limit),
+            # The first bound lets SQLite use the partial index, the pluses keep it from the other.
+            f"SELECT key FROM rows WHERE until < {FOREVER} AND until <= ? "  # noqa: S608 - constant
+            "AND +key >= ? AND +key < ? LIMIT ?",
+            (self.now, prefix, prefix + "\x7f", min(limit, _MOST_ROWS)),
         )
         return [key for (key,) in found]
 

@@ -10,7 +10,6 @@ manual clock and on a server that has only real time.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Final, Literal, Protocol, TypeVar
@@ -20,6 +19,7 @@ from attrs import frozen
 import oppscan.sync
 from oppscan.backends.base import StorageBackend
 from oppscan.claim import ScanClaim
+from oppscan.clock import RandomIds
 from oppscan.model import ScanStatus, Ticket
 from oppscan.registry import ScanRegistry
 from oppscan.testing.clock import ManualClock
@@ -91,7 +91,7 @@ class World:
         self.exact: Final = not real_time
         self.manual: Final = ManualClock()
         self.clock: Final[Passing] = RealTime() if real_time else self.manual
-        self.namespace: Final = f"test-{secrets.token_hex(6)}"
+        self.namespace: Final = f"test-{RandomIds().operation()}"
         self.ttl: Final = self.policy()
         self._open_store = open_store
         self._lose_key = lose_key
