@@ -25,7 +25,6 @@ from oppscan.ops import (
     Applied,
     Apply,
     Erase,
-    Free,
     HeadIs,
     Purge,
     Refused,
@@ -79,7 +78,7 @@ def start(scope: Scope, order: Order) -> Flow[Ticket]:
         joined = yield from _refused(scope, order, reply)
         if joined is not None:
             return joined
-        others = (*others, reply.pointer or "")
+        others = (*others, reply.pointer)
     raise _contended(f"start for owner {order.owner!r}")
 
 
@@ -100,9 +99,6 @@ def _refused(scope: Scope, order: Order, reply: Refused) -> Flow[Ticket | None]:
             "(Limits.max_live_per_owner); wait for one, or cancel it"
         )
         raise TooManyScans(msg, limit=reply.guard.limit)
-    if not isinstance(reply.guard, Free) or reply.pointer is None:
-        msg = f"the store refused a start by {reply.guard}"
-        raise AssertionError(msg)
     return (yield from _join(scope, order, Query(reply.pointer, order.owner), 0))
 
 

@@ -15,7 +15,7 @@ Laws
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -217,6 +217,7 @@ class _Search:
         self.trace: list[LookupStepTrace] = []
         self.best = Gone("unknown")
         self.scan_id = query.scan_id
+        self.first: tuple[Resolved | None, float] | None = None
 
     def note(self, name: str, result: Found | Gone | Hosted, took: float) -> None:
         """Add a step to the trace, and remember the weightiest miss."""
@@ -231,7 +232,6 @@ class _Search:
 
     def run(self) -> Flow[Answer]:
         """Ask every step until one knows."""
-        primary: tuple[Resolved | None, float] | None = None
         for step in self.sources.steps:
             result: Found | Gone | Hosted | None = None
             if isinstance(step, LookupStep):
@@ -239,14 +239,8 @@ class _Search:
             elif step == "fallbacks":
                 result = yield from self.ask_fallbacks()
             elif step in _READERS:
-                if primary is None:
-                    primary = yield from self.ask_store(self.sources.first)
-                result = self.read(step, step, *primary)
-                if isinstance(result, Found):
-                    result = replace(result, store=self.sources.first)
+                result = yield from self.ask_first(step)
             if result is not None:
-                if isinstance(result, Found) and step in _READERS and primary is not None:
-                    yield from self.heal(result, str(step), primary[0])
                 return self.answer(result)
         return self.answer(self.best)
 
@@ -256,6 +250,18 @@ class _Search:
         query = self.query
         trace = LookupTrace(self.scan_id, query.owner, tuple(self.trace), saw, result.status)
         return Answer(result, trace)
+
+    def ask_first(self, step: str) -> Flow[Found | Gone | None]:
+        """Read one step off the first store's reply, which is asked for once."""
+        store = self.sources.first
+        if self.first is None:
+            self.first = yield from self.ask_store(store)
+        reply, took = self.first
+        result = self.read(step, step, reply, took)
+        if isinstance(result, Found):
+            result = replace(result, store=store)
+            yield from self.heal(result, step, cast("Resolved", reply))
+        return result
 
     def ask_store(self, store: int) -> Flow[tuple[Resolved | None, float]]:
         """Read one store; its silence is remembered, not raised."""
@@ -318,11 +324,10 @@ class _Search:
             self.trace.append(LookupStepTrace("copy", "unreachable", str(error)))
         return found
 
-    def heal(self, found: Found, step: str, reply: Resolved | None) -> Flow[None]:
+    def heal(self, found: Found, step: str, reply: Resolved) -> Flow[None]:
         """Write back what a lookup found missing; best effort."""
-        if reply is None or reply.sighting is None:
-            return
-        scan, seen, most = found.scan, reply.sighting, self.sources.remembered
+        seen = cast("Sighting", reply.sighting)
+        scan, most = found.scan, self.sources.remembered
         if step == "result":
             version = None if seen.head is None else seen.head.version
             heal = writes.rebuild(scan, version, found.spec, found.events or (), most)

@@ -89,7 +89,7 @@ class Refused(Struct, frozen=True):
 
     now: int
     guard: Guard
-    pointer: str | None = None
+    pointer: str = ""
 
 
 class Selected(Struct, frozen=True):

@@ -31,7 +31,7 @@ READ_STEPS: Final = 20
 """An extension by reading must gain a 20th of the result's life, so that not every poll writes."""
 
 _LEAST: Final = {"lease": SHORTEST_LEASE, "near_ttl": 0.0}
-_ANY: Final = 0.001
+_ANY: Final = 1e-6
 
 
 def duration(value: object, name: str, *, least: float = _ANY) -> float:
@@ -47,8 +47,8 @@ def duration(value: object, name: str, *, least: float = _ANY) -> float:
 
 
 def to_ms(number: float) -> int:
-    """Give whole milliseconds, rounded to the nearest."""
-    return round(number * 1000)
+    """Give whole milliseconds, rounded to the nearest; something is never rounded to nothing."""
+    return max(round(number * 1000), number > 0)
 
 
 def _seconds(value: float | timedelta) -> float:

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import attrs
 import pytest
+from msgspec.structs import replace
 
 from oppscan import MemoryBackend
 from oppscan.backends.base import StorageBackend, TransactionalBackend
@@ -58,9 +58,7 @@ def without_guards(*kinds: type) -> Change:
     def bug(request: Any) -> Any:
         if not isinstance(request, Apply):
             return request
-        return attrs.evolve(
-            request, guards=tuple(g for g in request.guards if not isinstance(g, kinds))
-        )
+        return replace(request, guards=tuple(g for g in request.guards if not isinstance(g, kinds)))
 
     return bug
 
@@ -72,13 +70,13 @@ def changed(kind: type, how: Change) -> Change:
         if not isinstance(request, Apply):
             return request
         made = (how(c) if isinstance(c, kind) else c for c in request.changes)
-        return attrs.evolve(request, changes=tuple(c for c in made if c is not None))
+        return replace(request, changes=tuple(c for c in made if c is not None))
 
     return bug
 
 
 def dies_first(change: Any) -> Any:
-    return attrs.evolve(change, keep=max(1, change.life // 2))
+    return replace(change, keep=max(1, change.life // 2))
 
 
 class Stale:
@@ -94,7 +92,7 @@ class Stale:
 
 
 def late(reply: Any) -> Any:
-    return attrs.evolve(reply, now=reply.now - 1) if isinstance(reply, Resolved) else reply
+    return replace(reply, now=reply.now - 1) if isinstance(reply, Resolved) else reply
 
 
 def always_applied(reply: Any) -> Any:
@@ -103,7 +101,7 @@ def always_applied(reply: Any) -> Any:
 
 def headless(reply: Any) -> Any:
     if isinstance(reply, Resolved) and reply.sighting is not None and not reply.sighting.head:
-        return attrs.evolve(reply, sighting=None)
+        return replace(reply, sighting=None)
     return reply
 
 
@@ -113,21 +111,21 @@ def beheaded(reply: Any) -> Any:
         return reply
     frames = reply.sighting.data
     cut = frames._replace(items=frames.items[1:])
-    return attrs.evolve(reply, sighting=attrs.evolve(reply.sighting, data=cut))
+    return replace(reply, sighting=replace(reply.sighting, data=cut))
 
 
 def unordered(reply: Any) -> Any:
     if isinstance(reply, Selected):
-        return attrs.evolve(reply, sightings=reply.sightings[::-1])
+        return replace(reply, sightings=reply.sightings[::-1])
     return reply
 
 
 def unlimited_select(request: Any) -> Any:
-    return attrs.evolve(request, before="") if isinstance(request, SelectOwned) else request
+    return replace(request, before="") if isinstance(request, SelectOwned) else request
 
 
 def all_parts(request: Any) -> Any:
-    return attrs.evolve(request, parts=frozenset()) if isinstance(request, Resolve) else request
+    return replace(request, parts=frozenset()) if isinstance(request, Resolve) else request
 
 
 BUGS: dict[str, tuple[Callable[[ManualClock], BuggyBackend], str, dict[str, Any]]] = {
@@ -172,9 +170,7 @@ BUGS: dict[str, tuple[Callable[[ManualClock], BuggyBackend], str, dict[str, Any]
         {},
     ),
     "a record without a tombstone": (
-        lambda c: BuggyBackend(
-            c, changed(PutHead, lambda h: attrs.evolve(h, keep=h.life)), headless
-        ),
+        lambda c: BuggyBackend(c, changed(PutHead, lambda h: replace(h, keep=h.life)), headless),
         "test_g5_expiry_and_margin_to_the_millisecond",
         {},
     ),
@@ -194,17 +190,17 @@ BUGS: dict[str, tuple[Callable[[ManualClock], BuggyBackend], str, dict[str, Any]
         {},
     ),
     "no list of what is due": (
-        lambda c: BuggyBackend(c, changed(PutHead, lambda h: attrs.evolve(h, due=None))),
+        lambda c: BuggyBackend(c, changed(PutHead, lambda h: replace(h, due=None))),
         "test_i8_a_dead_worker_s_scan_reads_stalled_within_one_lease",
         {},
     ),
     "appends replace": (
-        lambda c: BuggyBackend(c, changed(Append, lambda a: attrs.evolve(a, fresh=True))),
+        lambda c: BuggyBackend(c, changed(Append, lambda a: replace(a, fresh=True))),
         "test_g13_a_stalled_scan_is_resumed_without_loss",
         {},
     ),
     "appends come twice": (
-        lambda c: BuggyBackend(c, changed(Append, lambda a: attrs.evolve(a, frames=a.frames * 2))),
+        lambda c: BuggyBackend(c, changed(Append, lambda a: replace(a, frames=a.frames * 2))),
         "test_results_are_exactly_what_was_given",
         {},
     ),

@@ -128,5 +128,10 @@ def test_an_integer_too_large_for_a_float_is_invalid_like_any_other() -> None:
         ttl.duration(10**400, "ttl")
 
 
-def test_milliseconds_are_rounded_to_the_nearest() -> None:
-    assert [ttl.to_ms(s) for s in (0.1, 0.0004, 0.0006, 1.0)] == [100, 0, 1, 1000]
+def test_milliseconds_are_rounded_to_the_nearest_but_something_never_to_nothing() -> None:
+    assert [ttl.to_ms(s) for s in (0.0, 0.1, 0.0014, 0.0016, 1.0)] == [0, 100, 1, 2, 1000]
+    assert ttl.to_ms(0.0004) == 1
+
+
+def test_any_positive_duration_is_taken() -> None:
+    assert ttl.TTLPolicy(result_ttl=0.0005).durations().result == 1

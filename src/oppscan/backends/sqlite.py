@@ -210,9 +210,6 @@ class SQLiteBackend(TransactionalBackend):
             if code == sqlite3.SQLITE_CORRUPT:
                 raise CorruptRecord(msg) from error
             raise _FAULTS.get(code, StorageUnavailable)(msg) from error
-        except OSError as error:
-            msg = f"{self.path}: {error}"
-            raise StorageMisconfigured(msg) from error
 
 
 class _View:
