@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, cast
 
 from oppscan import reports
 from oppscan.clock import Clock, IdSource, delay
@@ -25,7 +25,7 @@ from oppscan.leaving import BEATS_PER_LEASE, farewell
 _SOON: Final = 0.01
 """Seconds that a report without a waiter may wait for company: a start for its outcome."""
 
-_Queued = tuple[Report, asyncio.Future[Exception | None] | None]
+_Queued = tuple[Report, asyncio.Future[Exception | None]]
 
 
 class ScanClaim(HeldScan):
@@ -156,9 +156,9 @@ class ScanClaim(HeldScan):
         """Leave no task and no timer behind."""
         if self._soon is not None:
             self._soon.cancel()
-        if self._beats is not None:
-            self._beats.cancel()
-            await asyncio.wait({self._beats})
+        beats = cast("asyncio.Task[None]", self._beats)  # leaving follows entering
+        beats.cancel()
+        await asyncio.wait({beats})
 
     # --- Committing -----------------------------------------------------------------------------
 
@@ -181,9 +181,9 @@ class ScanClaim(HeldScan):
 
     def post(self, report: Report) -> None:
         """Queue a report that goes out with the next commit, or soon; no verdict. For runners."""
-        self._queue.append((report, None))
+        loop = asyncio.get_running_loop()
+        self._queue.append((report, loop.create_future()))
         if self._pump is None and self._soon is None:
-            loop = asyncio.get_running_loop()
             self._soon = loop.call_later(_SOON, self._start_pump)
 
     def _start_pump(self) -> None:
@@ -210,14 +210,13 @@ class ScanClaim(HeldScan):
             verdicts = await drive(flow, self._stores)
         except asyncio.CancelledError:
             for _, done in batch:
-                if done is not None:
-                    done.cancel()
+                done.cancel()
             raise
         except Exception as error:  # noqa: BLE001 - it belongs to those who wait for the verdict
             verdicts = [error] * len(batch)
         self._note()
         for (_, done), verdict in zip(batch, verdicts, strict=True):
-            if done is not None and not done.done():
+            if not done.done():
                 done.set_result(verdict)
 
     def _note(self) -> None:
@@ -228,7 +227,7 @@ class ScanClaim(HeldScan):
     async def _beat(self) -> None:
         """Renew the lease while the block runs; a store that is down is tried again."""
         pause = self.holding.scan.head.durations.lease / 1000 / BEATS_PER_LEASE
-        while self.holding.ended is None:
+        while True:
             await self._clock.sleep(pause)
             try:
                 await self.submit(Heartbeat())

@@ -245,13 +245,15 @@ def stalled(scope: Scope, limit: int) -> Flow[list[ScanStatus]]:
         reply: Selected = yield from ask(0, SelectDue(limit - len(found), beyond))
         for seen in reply.sightings:
             head = codec.decode_head(seen.head, seen.scan_id)
-            if head is None or reply.now >= ttl.expires_at(head):
-                continue
-            if ttl.stalled(head, reply.now):
+            if head is not None and _is_stalled(head, reply.now):
                 spec = codec.decode_spec(seen.spec, seen.scan_id)
                 found.append(status_of(seen.scan_id, head, reply.now, spec))
         beyond = reply.more
     return found
+
+
+def _is_stalled(head: Head, now: int) -> bool:
+    return ttl.stalled(head, now) and now < ttl.expires_at(head)
 
 
 def ping() -> Flow[None]:

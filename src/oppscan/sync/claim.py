@@ -199,7 +199,7 @@ class ScanClaim(HeldScan):
     def _beat(self) -> None:
         """Renew the lease while the block runs; a store that is down is tried again."""
         pause = self.holding.scan.head.durations.lease / 1000 / BEATS_PER_LEASE
-        while not self._clock.wait(self._left, pause) and self.holding.ended is None:
+        while not self._clock.wait(self._left, pause):
             try:
                 self.submit(Heartbeat())
             except ClaimLost:

@@ -23,11 +23,6 @@ class Cases:
     unit: ClassVar[float] = 1.0
 
     @pytest.fixture
-    def open_store(self) -> OpenStore:
-        msg = "give a fixture open_store: a function of (clock, name) that opens the store"
-        raise NotImplementedError(msg)
-
-    @pytest.fixture
     def lose_key(self) -> LoseKey:
         def lose_row(backend: StorageBackend, namespace: str, kind: Kind, scan_id: str) -> None:
             assert isinstance(backend, TransactionalBackend), "override the fixture lose_key"  # noqa: S101
