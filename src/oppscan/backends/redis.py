@@ -9,6 +9,8 @@ Laws
   had no connection left: in both cases nothing was done.
 """
 
+# ruff: noqa: ANN401 - the clients and replies of redis-py are typed as they come
+
 from __future__ import annotations
 
 import asyncio
@@ -31,7 +33,7 @@ from oppscan.backends.redis_faces import AsyncFace, BlockingFace
 from oppscan.backends.redis_layout import due_key, shard_of
 from oppscan.backends.redis_requests import Plan, plan, weight
 from oppscan.clock import elapsed
-from oppscan.errors import InvalidInput, OppscanError, StorageMisconfigured, StorageUnavailable
+from oppscan.errors import InvalidInput, StorageMisconfigured, StorageUnavailable
 from oppscan.ops import Request
 
 R = TypeVar("R")
@@ -89,8 +91,8 @@ class RedisBackend(StorageBackend):
     async def execute(self, request: Request[R], namespace: str, timeout: float) -> R:
         """Run one request; one round trip, but where `redis_requests` says otherwise."""
         deadline = elapsed() + timeout
+        face = self._async_face()
         try:
-            face = self._async_face()
             steps = self._plan(request, namespace, face)
             async with asyncio.timeout(timeout):
                 heavy = weight(request) > _HEAVY
@@ -106,14 +108,17 @@ class RedisBackend(StorageBackend):
             if redis_faults.stale_master(error):
                 with suppress(*redis_faults.FAULTS):
                     await face.reconnect()
+            if self._may_be_plain(error):
+                plain = await asyncio.to_thread(self._is_plain)
+                raise (self._not_tls() if plain else self._failed(error)) from error
             raise self._failed(error) from error
 
     def execute_blocking(self, request: Request[R], namespace: str, timeout: float) -> R:
         """Run one request for a caller that may block; the same round trips."""
         deadline = elapsed() + timeout
+        face = self._blocking_face()
         token = DEADLINE.set(deadline)
         try:
-            face = self._blocking_face()
             steps = self._plan(request, namespace, face)
             step = next(steps)
             while True:
@@ -127,6 +132,8 @@ class RedisBackend(StorageBackend):
             if redis_faults.stale_master(error):
                 with suppress(*redis_faults.FAULTS):
                     face.reconnect()
+            if self._may_be_plain(error) and self._is_plain():
+                raise self._not_tls() from error
             raise self._failed(error) from error
         finally:
             DEADLINE.reset(token)
@@ -146,6 +153,17 @@ class RedisBackend(StorageBackend):
         if isinstance(found, StorageUnavailable):
             self._time.forget()
         return found
+
+    def _may_be_plain(self, error: BaseException) -> bool:
+        secure = self._address is not None and self._address.base.startswith("rediss:")
+        return secure and "Timeout connecting" in str(error)
+
+    def _is_plain(self) -> bool:
+        address = self._address
+        return address is not None and redis_clients.speaks_plainly(*address.first)
+
+    def _not_tls(self) -> StorageMisconfigured:
+        return StorageMisconfigured(f"{self._shown}: the server speaks no TLS; write redis:")
 
     # --- Clients --------------------------------------------------------------------------------
 
@@ -192,8 +210,12 @@ class RedisBackend(StorageBackend):
         return make(self._address)
 
     def close(self) -> None:
-        """Close what is ours of the blocking face; it opens again when used."""
+        """Close what is ours of the blocking face, and of this thread's event loop, if one runs."""
         self._adopt_process()
+        with suppress(RuntimeError):
+            here = self._loops.pop(asyncio.get_running_loop(), None)
+            if here is not None:
+                here.drop()
         with self._lock:
             face, self._face = self._face, None
         if face is not None:
@@ -202,11 +224,12 @@ class RedisBackend(StorageBackend):
 
     async def aclose(self) -> None:
         """Close what is ours, of this event loop and of the blocking face."""
-        self.close()
+        self._adopt_process()
         face = self._loops.pop(asyncio.get_running_loop(), None)
         if face is not None:
             with suppress(*redis_faults.FAULTS):
                 await face.aclose()
+        self.close()
 
 
 def _client_of(item: object) -> Any:

@@ -45,6 +45,12 @@ class Address:
     sentinel: dict[str, Any] = field(factory=dict, repr=False)
     shown: str = ""
 
+    @property
+    def first(self) -> tuple[str, int]:
+        """The host and port that are asked first."""
+        parts = urlsplit(self.base)
+        return parts.hostname or "localhost", parts.port or _PORTS["single"]
+
 
 def parse(url: str) -> Address:
     """Read a URL; `InvalidInput` for one that names no store."""
@@ -67,7 +73,7 @@ def parse(url: str) -> Address:
         service, _, db = db.partition("/")
         if not service:
             raise InvalidInput(f"{shown!r}: name the master: redis+sentinel://host,host/NAME/0")
-    if db and not db.isdecimal() or (kind == "cluster" and db not in {"", "0"}):
+    if (db and not db.isdecimal()) or (kind == "cluster" and db not in {"", "0"}):
         raise InvalidInput(f"{shown!r}: the database must be a number, and 0 in a cluster")
     own, foreign = _split_query(query)
     host, port = places[0]

@@ -134,6 +134,7 @@ function changes.put()
   local _, k = key()
   local due, member, r = key(), take(), record(k)
   r.head, r.changed = take(), true
+  call('SETRANGE', KEYS[k], 0, '')  -- changes nothing, but a full server refuses it: all or nothing
   local life, keep, when = number(), number(), take()
   r[STAMP], r[EXPIRES], r[KEEP] = now, now + life, now + keep
   if when == '' then return call('ZREM', due, member) end

@@ -7,8 +7,12 @@ Laws
   no limits of its own, its caller's timeout cancels it and the connection is dropped.
 """
 
+# ruff: noqa: ANN401 - the clients and replies of redis-py are typed as they come
+
 from __future__ import annotations
 
+import socket
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -23,13 +27,20 @@ from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import parse_url
 from redis.retry import Retry
-from redis.sentinel import Sentinel, SentinelManagedConnection
+from redis.sentinel import (
+    Sentinel,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
 
 from oppscan.backends.redis_address import Address
 from oppscan.clock import elapsed
 
 CONCURRENCY: Final = 32
 """How many requests of one process and loop are under way at once; the others wait."""
+
+HANDSHAKE: Final = 1.0
+"""Seconds for a TLS handshake; a plain port never answers one, and there must be time to say so."""
 
 _POOL: Final = CONCURRENCY * 2
 _FOREVER: Final = 2**31
@@ -62,7 +73,9 @@ class _Bounded:
     def _connect(self) -> Any:
         left = self._bound()
         if left is not None:
-            self.socket_connect_timeout = left
+            self.socket_connect_timeout = self.socket_timeout = left
+            if isinstance(self, redis.SSLConnection):
+                self.socket_connect_timeout = self.socket_timeout = min(left, HANDSHAKE)
         return super()._connect()  # type: ignore[misc]
 
     def _bound_socket(self) -> None:
@@ -83,20 +96,31 @@ def _bounded(kind: type) -> type:
     return type(f"Bounded{kind.__name__}", (_Bounded, kind), {})
 
 
+def _untyped(callee: Any) -> Any:
+    """Call what redis-py left without types."""
+    return callee
+
+
+def _retry(times: int) -> Retry:
+    return Retry(_untyped(NoBackoff)(), times)
+
+
 def make_blocking(address: Address) -> Any:
     """Make a blocking client; it connects when it is first used."""
-    options = {**_SETTINGS, "retry": Retry(NoBackoff(), 0), **parse_url(address.base)}
+    options = {**_SETTINGS, "retry": _retry(0), **_untyped(parse_url)(address.base)}
     if address.kind == "single":
         kind = _bounded(options.pop("connection_class", redis.Connection))
         pool = redis.ConnectionPool(connection_class=kind, max_connections=_POOL, **options)
         return redis.Redis(connection_pool=pool)
     options = _without_place(options)
     if address.kind == "sentinel":
-        quiet = {**_SETTINGS, "retry": Retry(NoBackoff(), 0), **address.sentinel}
-        sentinel = Sentinel(
+        quiet = {**_SETTINGS, "retry": _retry(0), **address.sentinel}
+        secure = options.pop("connection_class", None) is not None
+        managed = SentinelManagedSSLConnection if secure else SentinelManagedConnection
+        sentinel = _untyped(Sentinel)(
             [],
             sentinel_kwargs=quiet,
-            connection_class=_bounded(SentinelManagedConnection),
+            connection_class=_bounded(managed),
             max_connections=_POOL,
             **options,
         )
@@ -110,28 +134,32 @@ def make_blocking(address: Address) -> Any:
             for host, port in address.hosts
         ]
         return sentinel.master_for(address.service)
-    return RedisCluster(
+    return _untyped(RedisCluster)(
         url=address.base,
-        startup_nodes=[ClusterNode(host, port) for host, port in address.hosts],
+        startup_nodes=[_untyped(ClusterNode)(host, port) for host, port in address.hosts],
         connection_class=_bounded(options.pop("connection_class", redis.Connection)),
         max_connections=_POOL,
-        **_cluster_options(options, Retry(NoBackoff(), 1)),
+        **_cluster_options(options, _retry(1)),
     )
 
 
 def make_async(address: Address) -> Any:
     """Make an awaiting client for the running loop; it connects when it is first used."""
-    quiet = {**_SETTINGS, **_UNBOUND, "retry": AsyncRetry(NoBackoff(), 0)}
+    quiet = {**_SETTINGS, **_UNBOUND, "retry": AsyncRetry(_untyped(NoBackoff)(), 0)}
     options = {**quiet, **parse_async_url(address.base)}
     if address.kind == "single":
+        if issubclass(options.get("connection_class", object), redis.asyncio.SSLConnection):
+            options["socket_connect_timeout"] = HANDSHAKE
         pool = redis.asyncio.ConnectionPool(max_connections=_POOL, **options)
         return redis.asyncio.Redis(connection_pool=pool)
     options = _without_place(options)
     if address.kind == "sentinel":
-        sentinel = AsyncSentinel(
+        secure = options.pop("connection_class", None) is not None
+        sentinel = _untyped(AsyncSentinel)(
             list(address.hosts),
             sentinel_kwargs={**quiet, **address.sentinel},
             max_connections=_POOL,
+            ssl=secure,
             **options,
         )
         return sentinel.master_for(address.service)
@@ -140,8 +168,20 @@ def make_async(address: Address) -> Any:
         startup_nodes=[AsyncClusterNode(host, port) for host, port in address.hosts],
         ssl=secure,
         max_connections=_FOREVER,
-        **_cluster_options(options, AsyncRetry(NoBackoff(), 1)),
+        **_cluster_options(options, AsyncRetry(_untyped(NoBackoff)(), 1)),
     )
+
+
+def speaks_plainly(host: str, port: int) -> bool:
+    """Tell whether a port that would not shake hands over TLS answers without."""
+    with suppress(OSError), socket.create_connection((host, port), _PROBE) as plain:
+        plain.settimeout(_PROBE)
+        plain.sendall(b"PING\r\n")
+        return plain.recv(1) in {b"+", b"-"}
+    return False
+
+
+_PROBE: Final = 0.2
 
 
 def _without_place(options: dict[str, Any]) -> dict[str, Any]:

@@ -3,11 +3,14 @@
 They differ in nothing but waiting. What one does, the other does under the same name.
 """
 
+# ruff: noqa: ANN401 - the clients and replies of redis-py are typed as they come
+
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from oppscan.backends import redis_faults
@@ -24,6 +27,7 @@ Command = tuple[Any, ...]
 
 _RAW: Final = {"NEVER_DECODE": True}  # the host's client may decode replies; ours are bytes
 _POOL_PAUSE: Final = 0.005
+_LAST_MOMENT: Final = 0.25
 _SCAN_COUNT: Final = 1000
 
 
@@ -53,24 +57,37 @@ class _Face:
         """Tell whether the time of the server that a key lives on is known well."""
         return self.time.fresh(self.server(key))
 
-    def _arguments(self, run: Run) -> Command:
-        confirm = ("confirm",) if self.confirm and run.writes else ()
-        return (len(run.keys), *run.keys, *run.arguments, *confirm)
+    def _pools(self) -> list[Any]:
+        """List the pools of a client: its own, and those of its Sentinels."""
+        pool = self.client.connection_pool
+        watchers = getattr(getattr(pool, "sentinel_manager", None), "sentinels", ())
+        return [pool, *(watcher.connection_pool for watcher in watchers)]
 
-    def _learn(self, run: Run, reply: Any, sent: float) -> Any:
+    def _commands(self, run: Run) -> tuple[Command, Command]:
+        """Give a script by its name, and as a whole for a server that does not know it."""
+        confirm = ("confirm",) if self.confirm and run.writes else ()
+        arguments = (len(run.keys), *run.keys, *run.arguments, *confirm)
+        return ("EVALSHA", run.script.sha, *arguments), ("EVAL", run.script.text, *arguments)
+
+    def _sender(self, run: Run, command: Command, deadline: float) -> Callable[[], Any]:
+        """Give what sends a script, and where wanted waits for a replica on the same connection."""
+        if self.confirm and run.writes:
+            wait = ("WAIT", 1, max(1, int((deadline - elapsed()) * 900)))
+            return lambda: self._pipeline((command, wait)).execute(raise_on_error=False)
+        return lambda: self.client.execute_command(*command, **_RAW)
+
+    def _reply(self, run: Run, reply: Any, sent: float) -> Any:
+        """Give a script's reply, having learnt the time from it."""
+        if self.confirm and run.writes:
+            reply, copies = reply
+            for item in (reply, copies):
+                if isinstance(item, Exception):
+                    raise item
+            if copies < 1:
+                msg = "the write was applied, but no replica confirmed it in time"
+                raise DurabilityNotConfirmed(msg)
         if run.script.timed:
             self.time.learn(self.server(run.keys[0]), reply[run.script.timed - 1], sent)
-        return reply
-
-    def _confirmed(self, replies: Sequence[Any]) -> Any:
-        """Give a write's reply, if a replica has it."""
-        reply, copies = replies
-        for item in replies:
-            if isinstance(item, Exception):
-                raise item
-        if copies < 1:
-            msg = "the write was applied, but no replica confirmed it in time"
-            raise DurabilityNotConfirmed(msg)
         return reply
 
     def _pipeline(self, commands: Sequence[Command]) -> Any:
@@ -86,10 +103,6 @@ class _Face:
 
 def _text(key: Any) -> str:
     return key.decode() if isinstance(key, bytes) else str(key)
-
-
-def _wait_for(deadline: float) -> int:
-    return max(1, int((deadline - elapsed()) * 900))
 
 
 class AsyncFace(_Face):
@@ -129,39 +142,24 @@ class AsyncFace(_Face):
                 await delay(_POOL_PAUSE)
 
     async def _run(self, run: Run, deadline: float) -> Any:
-        arguments = self._arguments(run)
-        commands = (("EVALSHA", run.script.sha, *arguments), ("EVAL", run.script.text, *arguments))
-        for command in commands:
+        for command in self._commands(run):
             sent = elapsed()
             try:
-                if self.confirm and run.writes:
-                    both = self._pipeline((command, ("WAIT", 1, _wait_for(deadline))))
-                    replies = await self._through(
-                        lambda both=both: both.execute(raise_on_error=False), deadline
-                    )
-                    reply = self._confirmed(replies)
-                else:
-                    reply = await self._through(
-                        lambda c=command: self.client.execute_command(*c, **_RAW), deadline
-                    )
+                reply = await self._through(self._sender(run, command, deadline), deadline)
+                return self._reply(run, reply, sent)
             except Exception as error:
-                if command is commands[-1] or not redis_faults.no_script(error):
+                if command[0] == "EVAL" or not redis_faults.no_script(error):
                     raise
-            else:
-                return self._learn(run, reply, sent)
-        raise AssertionError("unreachable")
+        raise AssertionError("the last command raises or returns")
 
     async def _spread(self, commands: Sequence[Command], deadline: float) -> Any:
-        pipe = self._pipeline(commands)
-        return await self._through(pipe.execute, deadline)
+        return await self._through(lambda: self._pipeline(commands).execute(), deadline)
 
     async def _fetch(self, keys: Sequence[str], deadline: float) -> list[Answer]:
         command = ("GET", *keys) if len(keys) == 1 else ("MGET", *keys)
         server = self.server(keys[0])
         now = self.time.now(server)
-        reply = await self._through(
-            lambda: self.client.execute_command(*command, **_RAW), deadline
-        )
+        reply = await self._through(lambda: self.client.execute_command(*command, **_RAW), deadline)
         return [(item, now) for item in ([reply] if len(keys) == 1 else reply)]
 
     async def reconnect(self) -> None:
@@ -171,14 +169,29 @@ class AsyncFace(_Face):
             await self.client.connection_pool.disconnect(inuse_connections=False)
 
     async def aclose(self) -> None:
-        """Close a client of ours; the host's stays open."""
+        """Close a client of ours, when what is under way has had a moment; the host's stays open."""
         await self.batcher.aclose()
         if not self.own:
             return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_MOMENT):
+                for _ in range(CONCURRENCY):
+                    await self.gate.acquire()
         if self.cluster:
             await self.client.aclose()
         else:
-            await self.client.connection_pool.disconnect()
+            for pool in self._pools():
+                await pool.disconnect()
+
+    def drop(self) -> None:
+        """Close what can be closed without waiting."""
+        if not self.own or self.cluster:
+            return
+        for pool in self._pools():
+            closing = pool.disconnect()
+            with suppress(StopIteration, *redis_faults.FAULTS):
+                closing.send(None)
+            closing.close()
 
 
 class BlockingFace(_Face):
@@ -198,7 +211,9 @@ class BlockingFace(_Face):
             case Spread():
                 return self._spread(step.commands, deadline) if step.commands else []
             case Keys():
-                return self._through(lambda: [_text(key) for key in self._page(step.pattern)], deadline)
+                return self._through(
+                    lambda: [_text(key) for key in self._page(step.pattern)], deadline
+                )
             case Moment():
                 if not self.fresh(step.key):
                     self._run(moment_of(step.key), deadline)
@@ -219,31 +234,18 @@ class BlockingFace(_Face):
             self.gate.release()
 
     def _run(self, run: Run, deadline: float) -> Any:
-        arguments = self._arguments(run)
-        commands = (("EVALSHA", run.script.sha, *arguments), ("EVAL", run.script.text, *arguments))
-        for command in commands:
+        for command in self._commands(run):
             sent = elapsed()
             try:
-                if self.confirm and run.writes:
-                    both = self._pipeline((command, ("WAIT", 1, _wait_for(deadline))))
-                    replies = self._through(
-                        lambda both=both: both.execute(raise_on_error=False), deadline
-                    )
-                    reply = self._confirmed(replies)
-                else:
-                    reply = self._through(
-                        lambda c=command: self.client.execute_command(*c, **_RAW), deadline
-                    )
+                reply = self._through(self._sender(run, command, deadline), deadline)
+                return self._reply(run, reply, sent)
             except Exception as error:
-                if command is commands[-1] or not redis_faults.no_script(error):
+                if command[0] == "EVAL" or not redis_faults.no_script(error):
                     raise
-            else:
-                return self._learn(run, reply, sent)
-        raise AssertionError("unreachable")
+        raise AssertionError("the last command raises or returns")
 
     def _spread(self, commands: Sequence[Command], deadline: float) -> Any:
-        pipe = self._pipeline(commands)
-        return self._through(pipe.execute, deadline)
+        return self._through(lambda: self._pipeline(commands).execute(), deadline)
 
     def _fetch(self, key: str, deadline: float) -> Answer:
         now = self.time.now(self.server(key))
@@ -265,4 +267,5 @@ class BlockingFace(_Face):
         if self.cluster:
             self.client.close()
         else:
-            self.client.connection_pool.disconnect()
+            for pool in self._pools():
+                pool.disconnect(inuse_connections=False)  # other threads may be in the middle

@@ -95,7 +95,7 @@ def long(tag: str, suffix: bytes) -> str:
 
 def _varint(number: int) -> bytes:
     out = bytearray()
-    while number > 0x7F:
+    while number > 0x7F:  # noqa: PLR2004 - seven bits at a time
         out.append(number & 0x7F | 0x80)
         number >>= 7
     out.append(number)
@@ -224,7 +224,7 @@ def _log(raw: bytes, start: int, until: int, now: int, what: str) -> Frames | No
     return Frames(length, 0, tuple(items))
 
 
-def read_data(
+def read_data(  # noqa: PLR0917
     header: bytes | None, groups: bytes, first: int, wanted: int, now: int, what: str
 ) -> Frames | None:
     """Read the data log from its header and its ``groups`` from frame ``first`` on."""

@@ -1,10 +1,10 @@
 -- Reads scans at one instant; writes nothing. ARGV[1] says how, redis_requests.py what comes back.
--- KEYS: an owner's i, o, l, q; then, where the scan is named, its r and d. Which scans a pointer or
--- an index leads to is not known before: their keys are made here, in the slot of those declared.
+-- KEYS: an owner's i; then the r and d of a scan that is named, or the owner's o, l, q. Which scans
+-- those lead to is not known before: their keys are made here, in the slot of those declared.
 local call = redis.call
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local I, O, L, Q = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local I, O, L, Q = KEYS[1], KEYS[2], KEYS[3], KEYS[4]  -- of one scan: I, r, d
 
 local function text(n) return string.format('%.0f', n) end
 local function int(s, nth)
@@ -47,7 +47,7 @@ local function see(scan, r, d, want_data, from)
   end
   local some = head or (entry and int(entry, 3) > now)
     or (record and #record > 54 and int(record, 6) > now) or (header and int(header, 1) > now)
-  return {scan, record, entry, header, first, groups}, some
+  return {scan, record, entry, header, first, groups}, some, head
 end
 
 local how, want_data = ARGV[1], ARGV[2] == '1'
@@ -59,7 +59,8 @@ local function found(scan)
 end
 
 if how == 'scan' then
-  local seen = see(ARGV[4], KEYS[5], KEYS[6], want_data, tonumber(ARGV[5]))
+  local seen, _, head = see(ARGV[4], KEYS[2], KEYS[3], want_data, tonumber(ARGV[5]))
+  if head then seen[3] = false end  -- an entry is for those whose record is gone
   return {now, call('EXISTS', I), seen}
 elseif how == 'name' then
   local name = ARGV[4]

@@ -11,7 +11,8 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-from attrs import evolve, frozen
+from attrs import frozen
+from msgspec.structs import replace
 
 from oppscan.backends import redis_layout as layout
 from oppscan.ops import (
@@ -150,7 +151,10 @@ def _resolve(namespace: str, request: Resolve, timely: Timely) -> Plan[Resolved]
             return Resolved(max(now, seen.head.stamp), seen)
     now, index, found = yield Run(
         READ,
-        (*_owner_keys(namespace, tag), record_key, layout.key(namespace, "d", scan_id)),
+        (
+            layout.key(namespace, "i", tag), record_key,
+            layout.key(namespace, "d", scan_id),
+        ),
         (
             "scan", int("data" in request.parts), _family(namespace, tag),
             layout.short(scan_id), request.data_from,
@@ -230,7 +234,7 @@ def _select_due(namespace: str, request: SelectDue, timely: Timely) -> Plan[Sele
     spec = frozenset[Part](("spec",))
     entries, raws = raws[1::2], raws[::2]
     seen = [
-        evolve(_seen(scan, raw, now, spec), entry=layout.read_entry(entry, now, f"scan {scan}"))
+        replace(_seen(scan, raw, now, spec), entry=layout.read_entry(entry, now, f"scan {scan}"))
         for scan, raw, entry in zip(ready, raws, entries, strict=True)
     ]
     lost = [item.scan_id for item, raw in zip(seen, raws, strict=True) if raw is None]
@@ -278,9 +282,7 @@ def _purge(namespace: str, request: Purge, timely: Timely) -> Plan[Purged]:
     now = yield Moment(layout.due_key(namespace, SHARDS[0]))
     window = ("-inf", "+inf", "LIMIT", 0, request.limit)
     dues = yield Spread(
-        tuple(
-            ("ZRANGEBYSCORE", layout.due_key(namespace, shard), *window) for shard in SHARDS
-        )
+        tuple(("ZRANGEBYSCORE", layout.due_key(namespace, shard), *window) for shard in SHARDS)
     )
     for shard, members in zip(SHARDS, dues, strict=True):
         if members:

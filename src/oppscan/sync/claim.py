@@ -15,7 +15,7 @@ from typing import Self
 from oppscan import reports
 from oppscan.clock import Clock, IdSource
 from oppscan.driver import Stores, drive_blocking, logger
-from oppscan.errors import ClaimLost, OppscanError, StorageError
+from oppscan.errors import ClaimLost, OppscanError, StorageError, StorageUnavailable
 from oppscan.flow import Flow
 from oppscan.held import HeldScan
 from oppscan.holding import Heartbeat, Holding, Report
@@ -181,15 +181,18 @@ class ScanClaim(HeldScan):
 
     def _commit(self, batch: list[_Queued]) -> None:
         reported = [queued.report for queued in batch]
+        interrupted = StorageUnavailable("the write was interrupted; it may have been applied")
+        verdicts: list[Exception | None] = [interrupted] * len(batch)
         try:
             flow = self.holding.commit(reported, self._ids.operation())
             verdicts = drive_blocking(flow, self._stores)
         except Exception as error:  # noqa: BLE001 - it belongs to those who wait for the verdict
             verdicts = [error] * len(batch)
+        finally:  # Ctrl-C in one thread must not leave the others without a verdict
+            for queued, verdict in zip(batch, verdicts, strict=True):
+                queued.verdict = verdict
+                queued.judged = True
         self._note()
-        for queued, verdict in zip(batch, verdicts, strict=True):
-            queued.verdict = verdict
-            queued.judged = True
 
     def _note(self) -> None:
         """Wake those who wait for a reason to stop."""
