@@ -14,8 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-from msgspec import Struct
-
 from oppscan.backends.base import StorageBackend
 from oppscan.clock import IdSource, RandomIds
 from oppscan.driver import Observer, Stores
@@ -81,37 +79,41 @@ def _without_secrets(url: str) -> str:
     return f"{scheme}{slashes}{rest.rpartition('@')[2]}"
 
 
-class Settings(Struct, frozen=True, kw_only=True):
-    """How a registry is set up; the arguments of ``connect``."""
+class BaseRegistry:
+    """What registries of both faces are made of: their stores, settings and operations."""
 
-    ttl: TTLPolicy | None = None
-    limits: Limits | None = None
-    fallbacks: Sequence[Fallback] = ()
-    lookups: Sequence[str | LookupStep] | None = None
-    namespace: str = "oppscan"
-    observers: Sequence[Observer] = ()
-    op_timeout: float = OP_TIMEOUT
-    durability: str = "default"
-    ids: IdSource | None = None
-
-    def prepare(self, backend: StorageBackend) -> tuple[Stores, Operations]:
-        """Check the settings, and give what the two faces work with."""
+    def __init__(
+        self,
+        backend: StorageBackend,
+        *,
+        ttl: TTLPolicy | None = None,
+        limits: Limits | None = None,
+        fallbacks: Sequence[Fallback] = (),
+        lookups: Sequence[str | LookupStep] | None = None,
+        namespace: str = "oppscan",
+        observers: Sequence[Observer] = (),
+        op_timeout: float = OP_TIMEOUT,
+        durability: str = "default",
+        ids: IdSource | None = None,
+    ) -> None:
         if not isinstance(backend, StorageBackend):
             msg = f"backend must be a StorageBackend, not {type(backend).__name__}"
             raise InvalidInput(msg)
-        if self.durability not in DURABILITIES:
-            msg = f"durability must be one of {DURABILITIES}, not {self.durability!r}"
+        if durability not in DURABILITIES:
+            msg = f"durability must be one of {DURABILITIES}, not {durability!r}"
             raise InvalidInput(msg)
-        policy = _instance(self.ttl, TTLPolicy, "ttl")
-        limits = _instance(self.limits, Limits, "limits")
-        backends = (backend, *(_fallback(item) for item in self.fallbacks))
-        backend.require(self.durability)
-        timeout = duration(self.op_timeout, "op_timeout")
-        stores = Stores(backends, check_namespace(self.namespace), timeout, tuple(self.observers))
-        steps = check_steps(self.lookups)
-        sources = Sources(len(backends), steps, limits.max_remembered)
-        scope = Scope(sources, policy, limits, self.ids or RandomIds(), Near())
-        return stores, Operations(scope)
+        backend.require(durability)
+        policy, bounds = _instance(ttl, TTLPolicy, "ttl"), _instance(limits, Limits, "limits")
+        backends = (backend, *(_fallback(item) for item in fallbacks))
+        sources = Sources(len(backends), check_steps(lookups), bounds.max_remembered)
+        timeout = duration(op_timeout, "op_timeout")
+        self._stores = Stores(backends, check_namespace(namespace), timeout, tuple(observers))
+        self._operations = Operations(Scope(sources, policy, bounds, ids or RandomIds(), Near()))
+        self._clock = backend.clock
+
+    def __repr__(self) -> str:
+        """Name the store."""
+        return f"{type(self).__name__}({self._stores.backends[0]!r})"
 
 
 def _instance(value: T | None, kind: type[T], what: str) -> T:

@@ -11,15 +11,14 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from oppscan import changing, reading
-from oppscan.backends.base import StorageBackend
 from oppscan.claim import ScanClaim
-from oppscan.clock import IdSource, elapsed
+from oppscan.clock import elapsed
 from oppscan.driver import Observer, drive
 from oppscan.flow import Flow
 from oppscan.inputs import Limits
 from oppscan.lookup import LookupStep
 from oppscan.model import LookupTrace, Page, Reuse, ScanResults, ScanState, ScanStatus, Ticket
-from oppscan.opening import OP_TIMEOUT, Fallback, Settings, open_store
+from oppscan.opening import OP_TIMEOUT, BaseRegistry, Fallback, open_store
 from oppscan.ttl import TTLPolicy
 from oppscan.watching import Watch
 
@@ -56,7 +55,7 @@ def connect(
     )
 
 
-class ScanRegistry:
+class ScanRegistry(BaseRegistry):
     """Scans in a store, seen alike by every worker that opens it.
 
     Usable as it is, or as an async context manager that closes it. One object serves any number
@@ -68,38 +67,6 @@ class ScanRegistry:
     ``observers``: called with an `Event` for what happens. ``durability``: ``"replicated"`` has
     every write confirmed by replicas, where the store can.
     """
-
-    def __init__(
-        self,
-        backend: StorageBackend,
-        *,
-        ttl: TTLPolicy | None = None,
-        limits: Limits | None = None,
-        fallbacks: Sequence[Fallback] = (),
-        lookups: Sequence[str | LookupStep] | None = None,
-        namespace: str = "oppscan",
-        observers: Sequence[Observer] = (),
-        op_timeout: float = OP_TIMEOUT,
-        durability: str = "default",
-        ids: IdSource | None = None,
-    ) -> None:
-        settings = Settings(
-            ttl=ttl,
-            limits=limits,
-            fallbacks=fallbacks,
-            lookups=lookups,
-            namespace=namespace,
-            observers=observers,
-            op_timeout=op_timeout,
-            durability=durability,
-            ids=ids,
-        )
-        self._stores, self._operations = settings.prepare(backend)
-        self._clock = backend.clock
-
-    def __repr__(self) -> str:
-        """Name the store."""
-        return f"{type(self).__name__}({self._stores.backends[0]!r})"
 
     async def __aenter__(self) -> Self:
         """Give the registry itself; nothing is asked of the store."""
