@@ -12,7 +12,7 @@ from oppscan import Limits, OppscanError, ScanStatus, TTLPolicy
 from oppscan.backends.base import TransactionalBackend
 from oppscan.driver import Stores, drive_blocking
 from oppscan.holding import Holding, Report
-from oppscan.opening import Settings
+from oppscan.opening import BaseRegistry
 from oppscan.operations import Operations
 from oppscan.ops import Apply
 from oppscan.sync import ScanRegistry
@@ -51,9 +51,12 @@ class Side:
         self.namespace = namespace
         self.store = FaultyStore(backend)
         self.ids = [SequentialIds(number) for number in range(WORKERS)]
-        self.workers: list[tuple[Stores, Operations]] = [
-            Settings(ttl=POLICY, limits=LIMITS, namespace=namespace, ids=ids).prepare(self.store)
+        made = [
+            BaseRegistry(self.store, ttl=POLICY, limits=LIMITS, namespace=namespace, ids=ids)
             for ids in self.ids
+        ]
+        self.workers: list[tuple[Stores, Operations]] = [
+            (base._stores, base._operations) for base in made
         ]
         self.registries = [
             ScanRegistry(self.store, ttl=POLICY, limits=LIMITS, namespace=namespace, ids=ids)

@@ -11,7 +11,7 @@ from oppscan import Limits, MemoryBackend, OppscanError, ScanResults, TTLPolicy,
 from oppscan.driver import Stores, drive_blocking
 from oppscan.holding import Holding, Report
 from oppscan.lifecycle import Scan
-from oppscan.opening import Settings
+from oppscan.opening import BaseRegistry
 from oppscan.operations import Operations
 from oppscan.record import Durations, Head
 from oppscan.testing import FaultyStore, ManualClock, SequentialIds
@@ -90,7 +90,8 @@ def a_shop(
         "ids": SequentialIds(),
         **more,
     }
-    stores, operations = Settings(**settings).prepare(store)
+    base = BaseRegistry(store, **settings)
+    stores, operations = base._stores, base._operations
     registry = oppscan.sync.ScanRegistry(store, **(settings | {"ids": SequentialIds(1)}))
     return Shop(clock, backend, store, stores, operations, registry)
 

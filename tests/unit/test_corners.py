@@ -23,7 +23,7 @@ from oppscan.backends.sqlite import SQLiteBackend
 from oppscan.changing import TRIES
 from oppscan.driver import drive_blocking
 from oppscan.holding import Heartbeat, Started
-from oppscan.opening import Settings
+from oppscan.opening import BaseRegistry
 from oppscan.ops import Apply, Request, Resolve
 from oppscan.testing import Fault, FaultyStore, lose
 from tests.unit.made import LIMITS, NAMES, POLICY, SCAN_ID, a_shop, finished
@@ -80,7 +80,8 @@ def test_g6_the_record_has_the_last_word_on_its_owner(monkeypatch: pytest.Monkey
 def test_a_start_that_is_overtaken_every_time_gives_up() -> None:
     shop = a_shop(op_timeout=9)
     rival = oppscan.sync.ScanRegistry(shop.backend, ttl=POLICY)
-    stores, operations = Settings(ttl=POLICY).prepare(shop.backend)
+    base = BaseRegistry(shop.backend, ttl=POLICY)
+    stores, operations = base._stores, base._operations
 
     def another() -> None:
         """Start an equal scan, held and asked to stop: nobody may join it."""
