@@ -56,7 +56,8 @@ class Side:
             for ids in self.ids
         ]
         self.workers: list[tuple[Stores, Operations]] = [
-            (base._stores, base._operations) for base in made
+            (base._stores, base._operations)  # noqa: SLF001
+            for base in made
         ]
         self.registries = [
             ScanRegistry(self.store, ttl=POLICY, limits=LIMITS, namespace=namespace, ids=ids)

@@ -91,7 +91,7 @@ def a_shop(
         **more,
     }
     base = BaseRegistry(store, **settings)
-    stores, operations = base._stores, base._operations
+    stores, operations = base._stores, base._operations  # noqa: SLF001
     registry = oppscan.sync.ScanRegistry(store, **(settings | {"ids": SequentialIds(1)}))
     return Shop(clock, backend, store, stores, operations, registry)
 

@@ -81,7 +81,7 @@ def test_a_start_that_is_overtaken_every_time_gives_up() -> None:
     shop = a_shop(op_timeout=9)
     rival = oppscan.sync.ScanRegistry(shop.backend, ttl=POLICY)
     base = BaseRegistry(shop.backend, ttl=POLICY)
-    stores, operations = base._stores, base._operations
+    stores, operations = base._stores, base._operations  # noqa: SLF001
 
     def another() -> None:
         """Start an equal scan, held and asked to stop: nobody may join it."""
