@@ -241,7 +241,7 @@ def forget(scope: Scope, scan_id: str, owner: str | None) -> Flow[None]:
     """Erase a scan from every store, or raise. Two round trips for each store."""
     scope.near.forget(scan_id)
     tag = scan_id.partition("-")[0]
-    for store in range(scope.sources.stores):
+    for store in reversed(range(scope.sources.stores)):  # whence it could be copied forward, first
         reply = yield from ask(store, Resolve(scan_id, tag))
         seen = reply.sighting
         if seen is None or not _may_forget(seen, owner):

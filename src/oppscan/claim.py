@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self, cast
 
 from oppscan import reports
 from oppscan.clock import Clock, IdSource, delay
 from oppscan.driver import Stores, drive, logger
-from oppscan.errors import ClaimLost, OppscanError, StorageError
+from oppscan.errors import ClaimLost, OppscanError, StorageUnavailable
 from oppscan.flow import Flow
 from oppscan.held import HeldScan
 from oppscan.holding import Heartbeat, Holding, Report
 from oppscan.inputs import Limits
-from oppscan.leaving import BEATS_PER_LEASE, farewell
+from oppscan.leaving import BEATS_PER_LEASE, INTERRUPTED, farewell
 
 _SOON: Final = 0.01
 """Seconds that a report without a waiter may wait for company: a start for its outcome."""
@@ -128,7 +129,8 @@ class ScanClaim(HeldScan):
             await asyncio.wait({entering})
             if not entering.cancelled() and entering.exception() is None:
                 letting = entering.result().commit([reports.LETTING], self._ids.operation())
-                await drive(letting, self._stores)
+                with suppress(OppscanError):  # then it stalls, which is all the same to others
+                    await drive(letting, self._stores)
             raise
         self._note()
         self._beats = asyncio.create_task(self._beat())
@@ -202,19 +204,23 @@ class ScanClaim(HeldScan):
                 await self._commit(batch)
         finally:
             self._pump = None
+            if self._queue:  # cancelled in mid-write, with others waiting
+                self._start_pump()
 
     async def _commit(self, batch: list[_Queued]) -> None:
         written = [report for report, _ in batch]
         try:
             flow = self.holding.commit(written, self._ids.operation())
-            verdicts = await drive(flow, self._stores)
+            verdicts: list[Exception | None] = await drive(flow, self._stores)
         except asyncio.CancelledError:
-            for _, done in batch:
-                done.cancel()
+            self._give([StorageUnavailable(INTERRUPTED)] * len(batch), batch)
             raise
         except Exception as error:  # noqa: BLE001 - it belongs to those who wait for the verdict
             verdicts = [error] * len(batch)
         self._note()
+        self._give(verdicts, batch)
+
+    def _give(self, verdicts: Sequence[Exception | None], batch: list[_Queued]) -> None:
         for (_, done), verdict in zip(batch, verdicts, strict=True):
             if not done.done():
                 done.set_result(verdict)
@@ -233,5 +239,5 @@ class ScanClaim(HeldScan):
                 await self.submit(Heartbeat())
             except ClaimLost:
                 return
-            except StorageError as error:
-                logger.warning("heartbeat of scan %s: %s", self.scan_id, error)
+            except Exception as error:  # noqa: BLE001 - whatever it was, the next beat is due
+                logger.warning("heartbeat of scan %s: %r", self.scan_id, error)

@@ -94,6 +94,6 @@ class HeldScan:
                 "not cross the fork"
             )
             raise ClaimLost(msg, scan_id=holding.scan.scan_id)
-        if holding.ended is not None:
+        if not holding.writable:
             raise holding.lost()
         return holding

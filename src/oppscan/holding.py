@@ -136,6 +136,11 @@ class Holding:
         return tuple(name for name, event in pairs if not has_outcome(event))
 
     @property
+    def writable(self) -> bool:
+        """Whether a report may still be made: one that was written unheard may be made again."""
+        return self.ended is None or bool(self._settled)
+
+    @property
     def status(self) -> ScanStatus:
         """The scan as this claim saw it last."""
         scan = self.scan
@@ -152,7 +157,8 @@ class Holding:
     def lost(self) -> ClaimLost:
         """Give the error for writing with a claim that has ended."""
         scan_id = self.scan.scan_id
-        msg = f"the claim on scan {scan_id} may write no more: {self.ended}; nothing was written"
+        written = "an earlier write may stand" if self._unsure else "nothing was written"
+        msg = f"the claim on scan {scan_id} may write no more: {self.ended}; {written}"
         return ClaimLost(msg, scan_id=scan_id)
 
     def commit(self, reports: Sequence[Report], operation: str) -> Flow[list[Exception | None]]:
@@ -174,9 +180,10 @@ class Holding:
             if isinstance(reply, Applied):
                 self._absorb(draft, head, operation, reply.now)
             elif (yield from self._applied_before()) != operation:
+                self._unsure.pop(operation, None)  # refused, so it is certain
                 continue
             yield from self._tell(draft)
-            self._settled.clear()
+            self._settled = [report for report in self._settled if report not in reports]
             return verdicts
 
     # --- Drafting: pure -------------------------------------------------------------------------
@@ -351,7 +358,7 @@ class Holding:
                 stamp = stored.stamp
                 if stored.version != operation:  # somebody wrote after us, and kept our times
                     stamp = found.finished_at or found.heartbeat_at or stamp
-                self._settled += reports
+                self._settled += [item for item in reports if not isinstance(item, Heartbeat)]
                 self._absorb(draft, head, operation, stamp)
                 self.scan = Scan(scan_id, stored.version, found, reply.now)
                 return operation

@@ -19,6 +19,8 @@ from oppscan.errors import StorageFull, StorageUnavailable
 from oppscan.holding import Ending, Holding, Letting, Report
 from oppscan.inputs import describe_error
 
+INTERRUPTED: Final = "the write was interrupted; it may have been applied"
+
 BEATS_PER_LEASE: Final = 4
 """Heartbeats in one lease: two may be late or lost before anybody else takes the scan over."""
 
@@ -27,6 +29,13 @@ def farewell(error: BaseException | None, holding: Holding) -> Report:
     """Give the last report of a block that was left by ``error``."""
     if error is None:
         return Ending()
-    if isinstance(error, Exception) and not isinstance(error, (StorageUnavailable, StorageFull)):
+    if isinstance(error, Exception) and not _is_outage(error):
         return Ending(describe_error(error, "error"))
     return Ending() if holding.scan.head.cancel_requested else Letting()
+
+
+def _is_outage(error: BaseException) -> bool:
+    """Tell whether the store is to blame, and nothing else, in a task group either."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split((StorageUnavailable, StorageFull))[1] is None
+    return isinstance(error, (StorageUnavailable, StorageFull))

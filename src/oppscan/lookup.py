@@ -21,12 +21,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from oppscan import codec, ttl, writes
-from oppscan.errors import InvalidInput, StorageError, StorageUnavailable
+from oppscan.errors import CorruptRecord, InvalidInput, StorageError, StorageUnavailable
 from oppscan.flow import AskHost, Flow, HostLookup, ask, timed
-from oppscan.inputs import owner_tag
+from oppscan.inputs import key_name, owner_tag
 from oppscan.lifecycle import Scan
 from oppscan.model import LookupStepTrace, LookupTrace, ScanStatus
-from oppscan.ops import LATEST, Resolve, Resolved, Sighting
+from oppscan.ops import LATEST, Apply, Erase, Resolve, Resolved, Sighting
 from oppscan.record import PARTS, Frames, Head, OutcomeEvent, Part, Spec, Stamped
 from oppscan.views import fold, status_of
 
@@ -134,6 +134,9 @@ def _read(seen: Sighting, head: Head, version: str, now: int, query: Query) -> F
     spec = codec.decode_spec(seen.spec, seen.scan_id)
     if spec is None and "spec" in query.parts:
         return Gone("lost", status_of(seen.scan_id, head, now), detail="its description is gone")
+    if spec is not None and len(spec.strategies) != head.total:
+        msg = f"scan {seen.scan_id} has {head.total} strategies, and names {len(spec.strategies)}"
+        raise CorruptRecord(msg, scan_id=seen.scan_id)
     events = None
     if "events" in query.parts:
         if _reach(seen.events) < head.events:
@@ -227,7 +230,8 @@ class _Search:
         saw = result.saw if isinstance(result, Gone) else "found"
         detail = result.detail if isinstance(result, Gone) else ""
         self.trace.append(LookupStepTrace(name, saw, detail, took, left))
-        if isinstance(result, Gone) and _WEIGHT[result.saw] > _WEIGHT[self.best.saw]:
+        silent = self.best.error is not None  # then nothing but a find is worth more
+        if isinstance(result, Gone) and not silent and _WEIGHT[result.saw] > _WEIGHT[self.best.saw]:
             self.best = result
 
     def run(self) -> Flow[Answer]:
@@ -285,7 +289,7 @@ class _Search:
             return None
         self.scan_id = seen.scan_id
         result = _READERS[step](seen, reply.now, self.query)
-        self.note(name, result, took)
+        self.note(reply.via if name == "record" else name, result, took)
         return result if isinstance(result, Found) or result.saw == "expired" else None
 
     def ask_fallbacks(self) -> Flow[Found | Gone | None]:
@@ -320,9 +324,18 @@ class _Search:
             seen = reply.sighting
             if seen is not None and seen.head is not None:
                 yield from ask(0, writes.copy(scan, seen, self.sources.remembered))
+                yield from self.take_back(scan, found.store)
+                return replace(found, store=0)
         except StorageError as error:
             self.trace.append(LookupStepTrace("copy", "unreachable", str(error)))
         return found
+
+    def take_back(self, scan: Scan, store: int) -> Flow[None]:
+        """Undo a copy of what was forgotten meanwhile."""
+        reply = yield from ask(store, Resolve(scan.scan_id, scan.tag))
+        if reply.sighting is None or reply.sighting.head is None:
+            names = (LATEST, key_name(scan.head.key))
+            yield from ask(0, Apply((), (Erase(scan.scan_id, scan.tag, names),)))
 
     def heal(self, found: Found, step: str, reply: Resolved) -> Flow[None]:
         """Write back what a lookup found missing; best effort."""

@@ -256,7 +256,7 @@ class Page(Model, Sequence[T_co], Generic[T_co]):
 class LookupStepTrace(Model):
     """One step of a lookup: its name, what it saw, how long it took, and the time to live left.
 
-    ``saw`` is one of ``found``, ``expired``, ``lost``, ``unknown``, ``unreachable``, ``skipped``.
+    ``saw`` is one of ``found``, ``expired``, ``lost``, ``unknown``, ``unreachable``.
     ``took`` and ``ttl_left`` are seconds; steps answered by one shared request share its time.
     """
 

@@ -213,12 +213,20 @@ def history(
     found: list[ScanStatus] = []
     more: str | None = before
     while more is not None and len(found) < limit:
-        request = SelectOwned(owner_tag(owner), limit - len(found), more, parts=ALL)
-        reply: Selected = yield from ask(0, request)
-        listed = (_listed(seen, owner, reply.now) for seen in reply.sightings)
-        found += [s for s in listed if s is not None and (states is None or s.state in states)]
+        step = limit - len(found) if states is None else max(limit - len(found), _STEP)
+        reply: Selected = yield from ask(0, SelectOwned(owner_tag(owner), step, more, parts=ALL))
         more = reply.more
+        for place, seen in enumerate(reply.sightings, 1):
+            listed = _listed(seen, owner, reply.now)
+            if listed is not None and (states is None or listed.state in states):
+                found.append(listed)
+            if len(found) == limit and place < len(reply.sightings) and seen.entry is not None:
+                return Page(tuple(found), str(seen.entry.order))
     return Page(tuple(found), more)
+
+
+_STEP: Final = 64
+"""How many entries are looked at in one request for those in certain states."""
 
 
 def _listed(seen: Sighting, owner: str, now: int) -> ScanStatus | None:

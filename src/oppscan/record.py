@@ -16,7 +16,7 @@ Laws
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -44,16 +44,23 @@ def settle(time: int, stamp: int) -> int:
     return time if time >= 0 else stamp - 1 - time
 
 
+Instant = Annotated[int, msgspec.Meta(ge=-(10**13), le=25 * 10**13)]
+"""Store milliseconds, or `after`; far enough from where datetimes end to add ten years."""
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Span = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
+
+
 class Durations(msgspec.Struct, array_like=True, frozen=True):
     """The time rules of one scan, in milliseconds. See `oppscan.ttl` for their meaning."""
 
-    pending: int
-    running: int
-    result: int
-    margin: int
-    lease: int
-    claim_within: int
-    read_cap: int | None = None
+    pending: Span
+    running: Span
+    result: Span
+    margin: Span
+    lease: Span
+    claim_within: Span
+    read_cap: Span | None = None
 
 
 class Counts(msgspec.Struct, array_like=True, frozen=True):
@@ -78,7 +85,7 @@ class Posted(msgspec.Struct, array_like=True, frozen=True):
     """Progress as the host's payloads tell it."""
 
     completed: int
-    total: int
+    total: Count
     found: int
     source: str
     told: bool = False  # whether a payload ever said how many were completed
@@ -92,10 +99,10 @@ class Head(msgspec.Struct, array_like=True, frozen=True):
     key: str
     state: str
     revision: int
-    total: int
+    total: Count
     durations: Durations
-    created_at: int
-    due_at: int  # stalled from here on: the lease's end, or the end of ``claim_within``
+    created_at: Instant
+    due_at: Instant  # stalled from here on: the lease's end, or the end of ``claim_within``
     chain: str = ""  # the id of the claim's last commit; empty when nobody holds the scan
     token: int = 0  # grows by one with every claim
     attempts: int = 0  # claims so far
@@ -104,17 +111,17 @@ class Head(msgspec.Struct, array_like=True, frozen=True):
     cancel_requested: bool = False
     mode: str = ""  # "outcomes" or "payload", fixed by the first progress write
     counts: Counts = Counts()
-    opportunities: int = 0
+    opportunities: Count = 0
     posted: Posted | None = None
-    events: int = 0  # frames that must be there
-    data: int = 0  # frames that must be there
-    size: int = 0  # bytes of opportunities, against the limit of one scan
-    started_at: int | None = None
-    finished_at: int | None = None
-    heartbeat_at: int | None = None
-    progressed_at: int | None = None
-    extended_to: int | None = None
-    eta_at: int | None = None  # where the runner can tell
+    events: Count = 0  # frames that must be there
+    data: Count = 0  # frames that must be there
+    size: Count = 0  # bytes of opportunities, against the limit of one scan
+    started_at: Instant | None = None
+    finished_at: Instant | None = None
+    heartbeat_at: Instant | None = None
+    progressed_at: Instant | None = None
+    extended_to: Instant | None = None
+    eta_at: Instant | None = None  # where the runner can tell
     error: str | None = None
     extra: dict[str, object] = {}  # fields of later versions, by name
 
@@ -161,8 +168,8 @@ class OutcomeEvent(msgspec.Struct, array_like=True, frozen=True):
     index: int  # into Spec.strategies
     state: int  # into OUTCOME_STATES
     found: int = 0
-    started_at: int | None = None
-    finished_at: int | None = None
+    started_at: Instant | None = None
+    finished_at: Instant | None = None
     error: str | None = None
 
 

@@ -197,7 +197,7 @@ def rebuild(
     events = tuple(codec.encode(event) for event in outcomes if event is not None)
     head = scan.head
     return Apply(
-        (HeadIs(scan.scan_id, version),),
+        (HeadIs(scan.scan_id, version), LengthIs(scan.scan_id, "data", head.data)),
         (
             *_whole(scan, head, codec.encode(spec), events, most),
             Append(scan.scan_id, "data", (), ttl.life_left(head, scan.now)),

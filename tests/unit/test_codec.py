@@ -81,10 +81,18 @@ def test_g14_deep_nesting_is_corrupt_and_no_crash(what: str) -> None:
 
 
 @given(
-    st.builds(lambda d, e: a_head(due_at=d, extended_to=e), st.integers(-(2**63), 2**63), st.none())
+    st.builds(
+        lambda d, e: a_head(due_at=d, extended_to=e), st.integers(-(10**13), 25 * 10**13), st.none()
+    )
 )
 def test_a_head_comes_back_equal(head: Head) -> None:
     assert msgspec.msgpack.decode(codec.encode(head), type=Head) == head
+
+
+@pytest.mark.parametrize("wrong", [{"due_at": 2**60}, {"created_at": -(2**60)}, {"total": -1}])
+def test_a_head_with_impossible_numbers_is_corrupt(wrong: dict[str, int]) -> None:
+    with pytest.raises(CorruptRecord, match="makes no sense"):
+        codec.read_head(codec.encode(a_head(**wrong)), 5000, SCAN_ID)
 
 
 def test_relative_times_are_settled_by_the_stamp() -> None:

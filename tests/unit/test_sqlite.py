@@ -105,7 +105,7 @@ def _backend(registry: BlockingRegistry) -> SQLiteBackend:
 
 
 def _connection(registry: BlockingRegistry) -> sqlite3.Connection:
-    connection = _backend(registry)._connection  # noqa: SLF001
+    connection = _backend(registry)._place.connection  # noqa: SLF001
     assert connection is not None
     return connection
 

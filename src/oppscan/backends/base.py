@@ -145,6 +145,14 @@ class TransactionalBackend(StorageBackend):
             self._threads, self.execute_blocking, request, namespace, timeout
         )
 
+    async def aclose(self) -> None:
+        """Let go of everything, behind the requests under way and off the event loop."""
+        if self._threads is None or self._threads_of != os.getpid():
+            self.close()
+        else:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._threads, self.close)
+
     def close(self) -> None:
         """Let go of the thread; it ends with the request that it runs."""
         if self._threads is not None and self._threads_of == os.getpid():

@@ -2,7 +2,7 @@
 
 Laws (each was measured to lose or tear data when broken)
 - Every write runs in ``BEGIN IMMEDIATE``; a deferred one fails at once when two meet.
-- WAL, so that polls are never held up by a writer.
+- WAL, so that polls are never held up by a writer of another process.
 - A connection never crosses a fork: the child opens its own, and leaves the parent's untouched.
 - Nobody else opens the file in this process: closing a second handle drops SQLite's locks.
 - Network file systems are refused: their locks do not hold.
@@ -79,10 +79,7 @@ class SQLiteBackend(TransactionalBackend):
         super().__init__()
         self.path = Path(path).absolute()
         self.clock = clock or SystemClock()
-        self._connection: sqlite3.Connection | None = None
-        self._process = os.getpid()
-        self._lock = threading.Lock()
-        self._abandoned: list[sqlite3.Connection] = []
+        self._places: dict[int, _Place] = {}
 
     def __repr__(self) -> str:
         """Name the store."""
@@ -91,52 +88,47 @@ class SQLiteBackend(TransactionalBackend):
     @contextmanager
     def transaction(self, timeout: float, *, write: bool) -> Generator[_View]:
         """Hold this process's only connection, inside a transaction."""
-        self._adopt_process()
+        place = self._place
         deadline = elapsed() + timeout
-        if not self._lock.acquire(timeout=timeout):
+        if not place.lock.acquire(timeout=timeout):
             msg = f"{self.path} was held by other threads for {timeout:g} s"
             raise StorageUnavailable(msg)
         try:
             with self._faults():
-                connection = self._open(deadline)
+                connection = self._open(place, deadline)
                 left = max(1, round((deadline - elapsed()) * 1000))
-                connection.execute(f"PRAGMA busy_timeout = {left}")
-                connection.execute("BEGIN IMMEDIATE" if write else "BEGIN DEFERRED")
                 try:
+                    connection.execute(f"PRAGMA busy_timeout = {left}")
+                    connection.execute("BEGIN IMMEDIATE" if write else "BEGIN DEFERRED")
                     if not write:
                         connection.execute("SELECT 1 FROM rows LIMIT 1")  # the snapshot is of now
                     yield _View(connection, self.clock.now())
                     connection.execute("COMMIT")
                 except BaseException:
                     with suppress(sqlite3.Error):
-                        connection.execute("ROLLBACK")
+                        connection.rollback()  # nothing where none is open
                     raise
         finally:
-            self._lock.release()
+            place.lock.release()
 
     def close(self) -> None:
         """Close this process's connection; a later request opens it anew."""
         super().close()
-        self._adopt_process()
-        with self._lock:
-            if self._connection is not None:
+        place = self._place
+        with place.lock:
+            if place.connection is not None:
                 with suppress(sqlite3.Error):
-                    self._connection.close()
-                self._connection = None
+                    place.connection.close()
+                place.connection = None
 
-    def _adopt_process(self) -> None:
-        """In a forked child, start afresh: the parent's locks and connection are not ours."""
-        if self._process != os.getpid():
-            self._lock = threading.Lock()
-            self._threads = None
-            if self._connection is not None:
-                self._abandoned.append(self._connection)  # closing it would roll back the parent
-            self._connection = None
-            self._process = os.getpid()
+    @property
+    def _place(self) -> _Place:
+        """What belongs to this process; a forked child starts afresh, the parent's is not its."""
+        return self._places.setdefault(os.getpid(), _Place())  # one atomic step
 
-    def _open(self, deadline: float) -> sqlite3.Connection:
-        if self._connection is not None:
-            return self._connection
+    def _open(self, place: _Place, deadline: float) -> sqlite3.Connection:
+        if place.connection is not None:
+            return place.connection
         kind = network_file_system(self.path)
         if kind is not None:
             msg = f"{self.path} is on a network file system ({kind}), whose locks do not hold"
@@ -151,7 +143,7 @@ class SQLiteBackend(TransactionalBackend):
         except BaseException:
             connection.close()
             raise
-        self._connection = connection
+        place.connection = connection
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -165,7 +157,7 @@ class SQLiteBackend(TransactionalBackend):
             connection.execute("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
+                connection.rollback()
             raise
 
     def _version(self, connection: sqlite3.Connection) -> int:
@@ -210,6 +202,14 @@ class SQLiteBackend(TransactionalBackend):
             if code == sqlite3.SQLITE_CORRUPT:
                 raise CorruptRecord(msg) from error
             raise _FAULTS.get(code, StorageUnavailable)(msg) from error
+
+
+class _Place:
+    """One process's connection, and the lock of those who use it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.connection: sqlite3.Connection | None = None
 
 
 class _View:

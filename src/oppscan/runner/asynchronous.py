@@ -8,18 +8,21 @@ import signal
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
-from oppscan.clock import elapsed
+from oppscan.clock import delay, elapsed
 from oppscan.driver import logger
 from oppscan.errors import (
     ClaimLost,
     InvalidInput,
+    OppscanError,
     ScanAlreadyClaimed,
     ScanFinished,
+    StorageError,
 )
 from oppscan.model import Reuse, ScanStatus, Ticket
 from oppscan.registry import ScanRegistry
+from oppscan.runner.attempt import time_left
 from oppscan.runner.estimate import Durations, Estimate
 from oppscan.runner.places import Place, ThreadPlace
 from oppscan.runner.plan import LEAVE_WITHIN, make_plan
@@ -87,11 +90,12 @@ class StrategyRunner:
         await self.aclose()
 
     async def aclose(self, drain: float = 10.0) -> None:
-        """Give background scans ``drain`` seconds to end, then release them for other workers."""
+        """Give running scans ``drain`` seconds to end, then release them for other workers."""
         self._closed = True
-        if self._background:
-            await asyncio.wait(self._background, timeout=drain)
-        left = [task for task in self._background if not task.done()]
+        running = {*self._background, *self._active} - {asyncio.current_task()}
+        if running:
+            await asyncio.wait(running, timeout=drain)
+        left = [task for task in running if not task.done()]
         for task in left:
             task.cancel()
         if left:
@@ -163,17 +167,29 @@ class StrategyRunner:
         return ticket
 
     async def resume(self, scan_id: str, *, owner: str | None = None) -> ScanStatus:
-        """Claim a pending or stalled scan, run what has no outcome, and give its final status."""
+        """Claim a pending or stalled scan, run what has no outcome, and give its final status.
+
+        Strategies that this runner does not have are ``skipped``.
+        """
+        self._plan.check_open(closed=self._closed)
         return await self._attempt(scan_id, owner)
 
     async def recover(self, limit: int = 100) -> list[ScanStatus]:
-        """Finish up to ``limit`` stalled scans, one after the other; others may do the same."""
+        """Finish up to ``limit`` stalled scans, one after the other; others may do the same.
+
+        Scans with an open strategy that this runner does not have are left to those that do.
+        """
+        self._plan.check_open(closed=self._closed)
         finished = []
         for stalled in await self._registry.stalled(limit):
             try:
-                finished.append(await self._attempt(stalled.scan_id, None))
-            except (ScanAlreadyClaimed, ScanFinished, ClaimLost):
-                continue  # another worker was quicker
+                status = await self._registry.status(stalled.scan_id)
+                if self._plan.covers(status):
+                    finished.append(await self._attempt(stalled.scan_id, None))
+            except StorageError:
+                raise
+            except OppscanError as error:  # another worker was quicker, or it is gone
+                logger.info("scan %s was not recovered: %s", stalled.scan_id, error)
         return finished
 
     async def _begin(  # noqa: PLR0917 - the arguments of ``run``
@@ -185,9 +201,7 @@ class StrategyRunner:
         reuse: Reuse,
         only: Iterable[str] | None,
     ) -> Ticket:
-        if self._closed:
-            msg = "this runner was closed; make another one"
-            raise InvalidInput(msg)
+        self._plan.check_open(closed=self._closed)
         names = self._plan.chosen(only)
         return await self._registry.start(
             owner, names, params=params, metadata=metadata, key=key, reuse=reuse
@@ -204,26 +218,21 @@ class StrategyRunner:
                     pass
                 except ScanFinished as finished:
                     return finished.status
-            async for status in self._registry.watch(scan_id):
-                if status.done:
-                    return status
-                must_run = status.stalled
-                if must_run or elapsed() >= deadline:
-                    break
-            if not must_run and elapsed() >= deadline:
-                msg = f"scan {scan_id} is still run by another worker after the whole budget"
-                raise TimeoutError(msg)
+            status = await self._registry.status(scan_id)
+            if status.done:
+                return status
+            must_run = status.stalled
+            if not must_run:
+                await delay(self._plan.patience(scan_id, time_left(deadline)))
 
     async def _attempt(self, scan_id: str, owner: str | None) -> ScanStatus:
         deadline = elapsed() + self._plan.working_time
-        task = asyncio.current_task()
-        if task is not None:
-            self._active.add(task)
+        task = cast("asyncio.Task[object]", asyncio.current_task())
+        self._active.add(task)
         try:
             return await self._hold(scan_id, owner, deadline)
         finally:
-            if task is not None:
-                self._active.discard(task)
+            self._active.discard(task)
             if self._leave is not None and not self._active:
                 self._leave()
 

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from enum import Enum, auto
+from math import inf
 from typing import Final, cast
 
 from msgspec import Struct
@@ -60,6 +61,7 @@ class Attempt:
         self.collected = collected
         self.token = token
         self._loop = asyncio.get_running_loop()
+        self._ends_at = inf
         self._over: asyncio.Future[Ended] = self._loop.create_future()
 
     def stop(self) -> None:
@@ -85,7 +87,7 @@ class Attempt:
         def done(answer: object, error: BaseException | None) -> None:
             ended = Ended(End.ANSWERED, answer) if error is None else Ended(End.RAISED, None, error)
             with suppress(RuntimeError):  # the loop was closed: nobody waits any more
-                self._loop.call_soon_threadsafe(self._end, ended)
+                self._loop.call_soon_threadsafe(self._end, ended, elapsed())
 
         task = Task(self.strategy, self.context, self.collected, self.token, seconds, finish)
         running = place.start(task, done)
@@ -95,6 +97,7 @@ class Attempt:
             running.abandon()
 
     async def _wait(self, seconds: float) -> Ended:
+        self._ends_at = elapsed() + seconds
         timer = self._loop.call_later(max(0.0, seconds), self._end, _TIMED_OUT)
         try:
             return await self._over
@@ -102,9 +105,10 @@ class Attempt:
             timer.cancel()
             self.token.set()
 
-    def _end(self, ended: Ended) -> None:
+    def _end(self, ended: Ended, at: float = 0.0) -> None:
+        """End the attempt, for the first time; what comes ``at`` its end or later is late."""
         if not self._over.done():
-            self._over.set_result(ended)
+            self._over.set_result(_TIMED_OUT if at >= self._ends_at else ended)
 
     def _take(self, task: asyncio.Task[object]) -> None:
         if task.cancelled():
@@ -112,9 +116,9 @@ class Attempt:
         else:
             error = task.exception()
         if error is None:
-            self._end(cast("Ended", task.result()))
+            self._end(cast("Ended", task.result()), elapsed())
         else:
-            self._end(Ended(End.RAISED, None, error))
+            self._end(Ended(End.RAISED, None, error), elapsed())
 
     async def _guarded(self) -> object:
         """Run the strategy; an exit that it raises must not reach the event loop."""
@@ -160,9 +164,6 @@ def _close(task: asyncio.Task[object]) -> None:
     coroutine = task.get_coro()
     if task.done() or coroutine is None:
         return
-    try:
+    with suppress(RuntimeError):  # it ignored that too; nothing more can be done
         coroutine.close()  # raises GeneratorExit where it waits
-    except Exception:  # noqa: BLE001 - it fought back; nothing more can be done
-        return
-    finally:
-        task.cancel()
+    task.cancel()

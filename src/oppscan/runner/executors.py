@@ -256,14 +256,12 @@ class _InExecutor:
 
     def abandon(self) -> None:
         """Tell the strategy to stop, and count it as hung where it still runs."""
-        with self._lock:
-            if self._over:
-                return
-            self._over = True
-            generation, future = self._generation, self._future
+        if not self._settle():
+            return
         self._task.token.set()
         with suppress(OSError):
             Path(self._flag).touch()
+        generation, future = self._take_place(), self._future
         if generation is not None and future is not None:
             waiting = future.cancel()
             self._place.leave(generation, hung=not waiting)
@@ -289,31 +287,34 @@ class _InExecutor:
 
     def _begin(self) -> None:
         generation = self._place.enter()
-        self._generation = generation
         try:
             future = generation.executor.submit(self._parcel().run)
         except (BrokenExecutor, RuntimeError):  # broken, or shut down by its host
             self._again(generation)
             return
-        self._future = future
+        self._generation, self._future = generation, future
         future.add_done_callback(self._ended)
 
     def _ended(self, future: Future[Answer]) -> None:
-        generation = self._generation
-        with self._lock:
-            if self._over or generation is None:
-                return
+        generation = self._take_place()
+        if generation is None:
+            return  # abandoned: its place was given back
         error = CancelledError() if future.cancelled() else future.exception()
         if isinstance(error, GONE):
             self._again(generation)
-        elif self._settle():
-            self._place.leave(generation)
+            return
+        self._place.leave(generation)
+        if self._settle():
             self._give(None if error else future.result(), error)
+
+    def _take_place(self) -> _Generation | None:
+        """Give the place that is to be given back, to the first who asks."""
+        with self._lock:
+            generation, self._generation = self._generation, None
+        return generation
 
     def _again(self, generation: _Generation) -> None:
         """The executor broke: run once more, with nothing else beside it."""
-        self._future = None
-        self._generation = None
         self._place.leave(generation, broken=True)
         self._place.second_try(self._run_alone, self._deliver)
 
@@ -357,12 +358,15 @@ class _InExecutor:
 
 def _kill(executor: Executor) -> None:
     """End an executor of ours with its processes, whatever they do."""
-    kill_workers = getattr(executor, "kill_workers", None)  # Python 3.14
     processes = list((getattr(executor, "_processes", None) or {}).values())
+    kill_workers = getattr(executor, "kill_workers", lambda: None)  # from Python 3.14 on
     with suppress(Exception):
-        if kill_workers is not None:
-            cast("Callable[[], None]", kill_workers)()
-        executor.shutdown(wait=False, cancel_futures=True)
+        kill_workers()
+    with suppress(Exception):
+        try:
+            executor.shutdown(wait=False, cancel_futures=True)
+        except TypeError:  # loky's
+            cast("Callable[..., None]", executor.shutdown)(wait=False, kill_workers=True)
     for process in processes:
         with suppress(Exception):
             process.kill()

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from oppscan.errors import InvalidInput
 from oppscan.inputs import check_count
+from oppscan.model import ScanStatus
 from oppscan.runner.strategies import Rank, Strategies, Strategy, gather
 from oppscan.ttl import duration
 
@@ -22,6 +23,9 @@ RESERVE_PART: Final = 0.1
 RESERVE_MOST: Final = 5.0
 """A tenth of the budget, at most five seconds: two writes even to a slow store."""
 
+
+LOOK_EVERY: Final = 0.1
+"""Seconds between looks at a scan that another worker runs."""
 
 LEAVE_WITHIN: Final = 5.0
 """Seconds for releasing scans on SIGTERM; hosts are commonly killed ten or more later."""
@@ -48,6 +52,23 @@ class Plan(Struct, frozen=True):
     def order(self, names: Iterable[str]) -> list[str]:
         """Give names in the order in which they are started."""
         return sorted(names, key=lambda name: -self.strategies[name].priority)
+
+    def covers(self, status: ScanStatus) -> bool:
+        """Tell whether this runner has every strategy that still wants its outcome."""
+        return all(item.state.done or item.name in self.strategies for item in status.outcomes)
+
+    def check_open(self, *, closed: bool) -> None:
+        """Refuse to run with a runner that was closed."""
+        if closed:
+            msg = "this runner was closed; make another one"
+            raise InvalidInput(msg)
+
+    def patience(self, scan_id: str, left: float) -> float:
+        """Give the pause before the next look at another worker's scan, or `TimeoutError`."""
+        if left <= 0:
+            msg = f"scan {scan_id} is still run by another worker after the whole budget"
+            raise TimeoutError(msg)
+        return min(LOOK_EVERY, left)
 
     def chosen(self, only: Iterable[str] | None) -> tuple[str, ...]:
         """Give the names of the strategies to run; ``only`` must name known ones."""

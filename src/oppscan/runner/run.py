@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from copy import deepcopy
 from typing import Final
 
 from oppscan import reports
@@ -118,21 +119,24 @@ class Run:
 
     def _context(self, name: str, deadline: float, token: Flag) -> ScanContext:
         claim = self.claim
-        return ScanContext(
-            claim.owner, claim.scan_id, name, claim.params, claim.metadata, deadline, token
-        )
+        params, metadata = deepcopy((claim.params, claim.metadata))  # each may change its own
+        return ScanContext(claim.owner, claim.scan_id, name, params, metadata, deadline, token)
 
     async def _record(self, report: Reported) -> None:
         """Write an outcome; while the store is down and there is time, try again."""
+        refused: InvalidInput | None = None
         while True:
             try:
                 return await self.claim.submit(report)
             except StorageUnavailable:
-                if time_left(self.deadline) <= 0:
+                if self.stopped or time_left(self.deadline) <= 0:
                     raise
-            except InvalidInput as refused:
+                await delay(_RETRY_PAUSE)
+            except InvalidInput as error:
+                if refused is not None:
+                    raise
+                refused = error
                 report = over_limit(self.claim, report, refused)
-            await delay(_RETRY_PAUSE)
 
 
 async def _all(workers: list[asyncio.Task[None]]) -> None:

@@ -12,6 +12,7 @@ Laws
 from __future__ import annotations
 
 import contextvars
+import os
 import queue
 import threading
 from collections.abc import Callable
@@ -48,6 +49,11 @@ class BlockingThreads:
     def __init__(self, name: str, hung_limit: int = HUNG_LIMIT) -> None:
         self._name = name
         self._limit = hung_limit
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start with no threads, as a forked child does."""
+        self._process = os.getpid()
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._idle = 0
@@ -62,6 +68,8 @@ class BlockingThreads:
 
     def start(self, call: Callable[[], object], done: Done) -> Job:
         """Run ``call`` in a thread; raises `TooManyHungThreads`."""
+        if self._process != os.getpid():
+            self._begin()
         job = Job(call, done, contextvars.copy_context())
         with self._lock:
             if self._hung >= self._limit:

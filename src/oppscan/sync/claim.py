@@ -15,12 +15,12 @@ from typing import Self
 from oppscan import reports
 from oppscan.clock import Clock, IdSource
 from oppscan.driver import Stores, drive_blocking, logger
-from oppscan.errors import ClaimLost, OppscanError, StorageError, StorageUnavailable
+from oppscan.errors import ClaimLost, OppscanError, StorageUnavailable
 from oppscan.flow import Flow
 from oppscan.held import HeldScan
 from oppscan.holding import Heartbeat, Holding, Report
 from oppscan.inputs import Limits
-from oppscan.leaving import BEATS_PER_LEASE, farewell
+from oppscan.leaving import BEATS_PER_LEASE, INTERRUPTED, farewell
 
 
 class _Queued:
@@ -181,7 +181,7 @@ class ScanClaim(HeldScan):
 
     def _commit(self, batch: list[_Queued]) -> None:
         reported = [queued.report for queued in batch]
-        interrupted = StorageUnavailable("the write was interrupted; it may have been applied")
+        interrupted = StorageUnavailable(INTERRUPTED)
         verdicts: list[Exception | None] = [interrupted] * len(batch)
         try:
             flow = self.holding.commit(reported, self._ids.operation())
@@ -207,5 +207,5 @@ class ScanClaim(HeldScan):
                 self.submit(Heartbeat())
             except ClaimLost:
                 return
-            except StorageError as error:
-                logger.warning("heartbeat of scan %s: %s", self.scan_id, error)
+            except Exception as error:  # noqa: BLE001 - whatever it was, the next beat is due
+                logger.warning("heartbeat of scan %s: %r", self.scan_id, error)

@@ -14,6 +14,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Final
 
 from attrs import define
@@ -23,11 +24,11 @@ from oppscan.clock import elapsed
 from oppscan.errors import InvalidInput, StorageUnavailable
 from oppscan.holding import Report, Reported
 from oppscan.runner.answers import failure, finisher, over_limit, unreached
-from oppscan.runner.attempt import run_alone
+from oppscan.runner.attempt import End, run_alone
 from oppscan.runner.estimate import Estimate
 from oppscan.runner.places import Place, Running, Task, run_blocking
 from oppscan.runner.plan import Plan
-from oppscan.runner.strategies import Collected, Flag, ScanContext
+from oppscan.runner.strategies import Collected, Flag, ScanContext, StrategyLate
 from oppscan.sync.claim import ScanClaim
 
 _RETRY_PAUSE: Final = 0.2
@@ -50,7 +51,7 @@ class _Attempt:
     task: Running | None = None
 
 
-_End = tuple[_Attempt, object, BaseException | None]
+_End = tuple[_Attempt, object, BaseException | None, float]
 
 
 class Run:
@@ -106,16 +107,16 @@ class Run:
         seconds = min(self.plan.timeout_of(strategy), max(0.0, self.deadline - now))
         attempt = _Attempt(name, seconds, now + seconds, Collected(), Flag())
         claim = self.claim
+        params, metadata = deepcopy((claim.params, claim.metadata))  # each may change its own
         context = ScanContext(
-            claim.owner, claim.scan_id, name, claim.params, claim.metadata,
-            attempt.deadline, attempt.token,
-        )  # fmt: skip
+            claim.owner, claim.scan_id, name, params, metadata, attempt.deadline, attempt.token
+        )
         finish = finisher(claim, name, self.plan.rank)
         task = Task(strategy, context, attempt.collected, attempt.token, seconds, finish)
         ends = self.ends
 
         def done(answer: object, error: BaseException | None) -> None:
-            ends.put((attempt, answer, error))
+            ends.put((attempt, answer, error, elapsed()))
 
         self.running.add(attempt)
         place = self.place if strategy.kind.blocking else self.threads
@@ -132,8 +133,8 @@ class Run:
         try:
             end = self.ends.get(timeout=min(_MOMENT, max(0.0, wait)))
             while True:
-                attempt, answer, error = end
-                if attempt in self.running:
+                attempt, answer, error, at = end
+                if attempt in self.running and at < attempt.deadline:
                     found.append(self._outcome(attempt, answer, error))
                 end = self.ends.get_nowait()
         except queue.Empty:
@@ -159,16 +160,26 @@ class Run:
         if attempt.task is not None:
             attempt.task.abandon()
 
+    @property
+    def _goes_on(self) -> bool:
+        """Whether there is still time, and no reason to stop."""
+        return elapsed() < self.deadline and not self.stop.is_set()
+
     def _record(self, reported: Sequence[Report]) -> None:
         """Write reports; while the store is down and there is time, try again."""
-        batch = list(reported)
+        batch, replaced = list(reported), set[int]()
         while batch:
             verdicts = self.claim.submit_all(batch)
             again: list[Report] = []
             for report, verdict in zip(batch, verdicts, strict=True):
-                if isinstance(verdict, StorageUnavailable) and elapsed() < self.deadline:
+                if isinstance(verdict, StorageUnavailable) and self._goes_on:
                     again.append(report)
-                elif isinstance(verdict, InvalidInput) and isinstance(report, Reported):
+                elif (
+                    isinstance(report, Reported)
+                    and isinstance(verdict, InvalidInput)
+                    and report.index not in replaced
+                ):
+                    replaced.add(report.index)
                     again.append(over_limit(self.claim, report, verdict))
                 elif verdict is not None:
                     raise verdict
@@ -184,4 +195,6 @@ def run_any(task: Task) -> object:
     ended = asyncio.run(run_alone(task.strategy, task.context, task.collected, task.token))
     if ended.error is not None:
         raise ended.error
+    if ended.why is not End.ANSWERED:
+        raise StrategyLate
     return task.finish(ended.answer)

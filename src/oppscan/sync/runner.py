@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Executor
+from contextlib import contextmanager
+from contextvars import copy_context
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Self
@@ -19,6 +21,7 @@ from oppscan.errors import (
     OppscanError,
     ScanAlreadyClaimed,
     ScanFinished,
+    StorageError,
 )
 from oppscan.model import Reuse, ScanStatus, Ticket
 from oppscan.runner.estimate import Durations, Estimate
@@ -77,7 +80,7 @@ class StrategyRunner:
             from oppscan.runner.executors import ExecutorPlace
 
             self._place = ExecutorPlace(executor, threads)
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._durations = Durations()
         self._background: dict[threading.Thread, threading.Event] = {}
         self._active: dict[threading.Thread, threading.Event] = {}
@@ -98,19 +101,18 @@ class StrategyRunner:
         self.close()
 
     def close(self, drain: float = 10.0) -> None:
-        """Give background scans ``drain`` seconds to end, then release them for other workers."""
+        """Give running scans ``drain`` seconds to end, then release them for other workers."""
         self._closed = True
-        with self._lock:
-            background = dict(self._background)
-        deadline = elapsed() + drain
-        for thread in background:
-            thread.join(max(0.0, deadline - elapsed()))
-        for stop in background.values():
-            stop.set()
-        for thread in background:
-            thread.join()
+        with self._changed:
+            self._changed.wait_for(self._is_idle, drain)
+            for stop in [*self._background.values(), *self._active.values()]:
+                stop.set()
+            self._changed.wait_for(self._is_idle, LEAVE_WITHIN)
         self._place.close()
         self._threads.close()
+
+    def _is_idle(self) -> bool:
+        return not {*self._background, *self._active} - {threading.current_thread()}
 
     def release_on_sigterm(self) -> None:
         """On SIGTERM, release all scans for other workers, then let the signal take its course.
@@ -159,7 +161,9 @@ class StrategyRunner:
         within the budget.
         """
         ticket = self._begin(owner, params, metadata, key, reuse, only)
-        return self._see_through(ticket.scan_id, threading.Event(), must_run=ticket.must_run)
+        stop = threading.Event()
+        with _released_is_lost(ticket.scan_id):
+            return self._see_through(ticket.scan_id, stop, must_run=ticket.must_run)
 
     def start(
         self,
@@ -176,28 +180,41 @@ class StrategyRunner:
         if ticket.must_run:
             stop = threading.Event()
             thread = threading.Thread(
-                target=self._in_background,
-                args=(ticket.scan_id, stop),
+                target=copy_context().run,
+                args=(self._in_background, ticket.scan_id, stop),
                 name=f"oppscan run of {ticket.scan_id}",
                 daemon=True,
             )
-            with self._lock:
+            with self._changed:
                 self._background[thread] = stop
             thread.start()
         return ticket
 
     def resume(self, scan_id: str, *, owner: str | None = None) -> ScanStatus:
-        """Claim a pending or stalled scan, run what has no outcome, and give its final status."""
-        return self._attempt(scan_id, owner, threading.Event())
+        """Claim a pending or stalled scan, run what has no outcome, and give its final status.
+
+        Strategies that this runner does not have are ``skipped``.
+        """
+        self._plan.check_open(closed=self._closed)
+        with _released_is_lost(scan_id):
+            return self._attempt(scan_id, owner, threading.Event())
 
     def recover(self, limit: int = 100) -> list[ScanStatus]:
-        """Finish up to ``limit`` stalled scans, one after the other; others may do the same."""
+        """Finish up to ``limit`` stalled scans, one after the other; others may do the same.
+
+        Scans with an open strategy that this runner does not have are left to those that do.
+        """
+        self._plan.check_open(closed=self._closed)
         finished = []
         for stalled in self._registry.stalled(limit):
             try:
-                finished.append(self._attempt(stalled.scan_id, None, threading.Event()))
-            except (ScanAlreadyClaimed, ScanFinished, ClaimLost):
-                continue  # another worker was quicker
+                status = self._registry.status(stalled.scan_id)
+                if self._plan.covers(status):
+                    finished.append(self.resume(stalled.scan_id))
+            except StorageError:
+                raise
+            except OppscanError as error:  # another worker was quicker, or it is gone
+                logger.info("scan %s was not recovered: %s", stalled.scan_id, error)
         return finished
 
     def _begin(  # noqa: PLR0917 - the arguments of ``run``
@@ -209,9 +226,7 @@ class StrategyRunner:
         reuse: Reuse,
         only: Iterable[str] | None,
     ) -> Ticket:
-        if self._closed:
-            msg = "this runner was closed; make another one"
-            raise InvalidInput(msg)
+        self._plan.check_open(closed=self._closed)
         names = self._plan.chosen(only)
         return self._registry.start(
             owner, names, params=params, metadata=metadata, key=key, reuse=reuse
@@ -225,8 +240,9 @@ class StrategyRunner:
         except (OppscanError, TimeoutError):
             logger.exception("a background scan ended early")
         finally:
-            with self._lock:
+            with self._changed:
                 self._background.pop(threading.current_thread(), None)
+                self._changed.notify_all()
 
     def _see_through(self, scan_id: str, stop: threading.Event, *, must_run: bool) -> ScanStatus:
         """Run the scan, or wait for whoever runs it and step in when they die."""
@@ -239,20 +255,18 @@ class StrategyRunner:
                     pass
                 except ScanFinished as finished:
                     return finished.status
-            for status in self._registry.watch(scan_id):
-                if status.done:
-                    return status
-                must_run = status.stalled
-                if must_run or elapsed() >= deadline:
-                    break
-            if not must_run and elapsed() >= deadline:
-                msg = f"scan {scan_id} is still run by another worker after the whole budget"
-                raise TimeoutError(msg)
+            status = self._registry.status(scan_id)
+            if status.done:
+                return status
+            must_run = status.stalled
+            if not must_run and stop.wait(self._plan.patience(scan_id, deadline - elapsed())):
+                raise Released
 
     def _attempt(self, scan_id: str, owner: str | None, stop: threading.Event) -> ScanStatus:
         deadline = elapsed() + self._plan.working_time
         me = threading.current_thread()
-        self._active[me] = stop
+        with self._changed:
+            self._active[me] = stop
         try:
             with self._registry.claim(scan_id, owner=owner) as claim:
                 estimate = Estimate(claim.remaining, self._durations, self._plan.max_concurrency)
@@ -260,6 +274,18 @@ class StrategyRunner:
                 run.run(deadline, stop)
             return claim.status
         finally:
-            self._active.pop(me, None)
+            with self._changed:
+                self._active.pop(me, None)
+                self._changed.notify_all()
             if self._leaving is not None and me is threading.main_thread():
                 self._leaving()
+
+
+@contextmanager
+def _released_is_lost(scan_id: str) -> Generator[None]:
+    """Tell the caller of a run that its scan was released because the runner was closed."""
+    try:
+        yield
+    except Released:
+        msg = f"the runner was closed, so scan {scan_id} was released; any worker can resume it"
+        raise ClaimLost(msg, scan_id=scan_id) from None
