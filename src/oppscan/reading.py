@@ -35,6 +35,7 @@ from oppscan.ttl import TTLPolicy
 from oppscan.views import fold, status_of
 
 ALL: Final[frozenset[Part]] = frozenset({"spec", "events"})
+WITH_DATA: Final[frozenset[Part]] = frozenset({"spec", "events", "data"})
 BRIEF: Final[frozenset[Part]] = frozenset({"spec"})
 
 
@@ -158,7 +159,7 @@ def results(
 ) -> Flow[ScanResults]:
     """Read what a scan found. One round trip; none of it moves twice for a finished scan."""
     light = scope.near.knows(scan_id)
-    parts: frozenset[Part] = ALL if light else ALL | {"data"}
+    parts = ALL if light else WITH_DATA
     found = yield from find_stored(scope, Query(scan_id, owner, parts, data_from=cursor.frame))
     head = found.scan.head
     refusal = _NO_RESULTS.get(ScanState(head.state))

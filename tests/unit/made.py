@@ -92,7 +92,8 @@ def a_shop(
     }
     base = BaseRegistry(store, **settings)
     stores, operations = base._stores, base._operations  # noqa: SLF001
-    registry = oppscan.sync.ScanRegistry(store, **(settings | {"ids": SequentialIds(1)}))
+    settings["ids"] = SequentialIds(1)
+    registry = oppscan.sync.ScanRegistry(store, **settings)
     return Shop(clock, backend, store, stores, operations, registry)
 
 

@@ -67,16 +67,10 @@ class Strategy:
     kind: Kind = field(init=False, repr=False, eq=False)
     takes_context: bool = field(init=False, repr=False, eq=False)
 
-    @kind.default
-    def _kind(self) -> Kind:
-        return kind_of(self.call)
-
-    @takes_context.default
-    def _takes_context(self) -> bool:
-        return takes_context(self.call)
-
     def __attrs_post_init__(self) -> None:
-        """Refuse what cannot be run."""
+        """Refuse what cannot be run, and look at how it is called."""
+        object.__setattr__(self, "kind", kind_of(self.call))
+        object.__setattr__(self, "takes_context", takes_context(self.call))
         check_text(self.name, "Strategy.name")
         if not callable(self.call):
             msg = f"strategy {self.name!r} must be callable, not {type(self.call).__name__}"
