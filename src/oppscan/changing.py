@@ -33,7 +33,7 @@ from oppscan.ops import (
     Sighting,
 )
 from oppscan.reading import ALL, Scope, find_stored, rewritten
-from oppscan.record import Head, Spec, after, settle_head
+from oppscan.record import Spec, after, settle_head
 from oppscan.views import status_of
 
 TRIES: Final = 64
@@ -73,8 +73,14 @@ def start(scope: Scope, order: Order) -> Flow[Ticket]:
                 others=None if alone else others, limits=scope.limits,
             ),
         )  # fmt: skip
-        if isinstance(reply, Applied) or isinstance(reply.guard, HeadIs):
-            return (yield from _created(scan_id, head, order, reply.now))
+        if isinstance(reply, Applied):
+            made = status_of(
+                scan_id, settle_head(head, reply.now), reply.now, order.spec, [None] * head.total
+            )
+            return (yield from _created(made))
+        if isinstance(reply.guard, HeadIs):  # an earlier try was applied, its reply lost
+            found = yield from find_stored(scope, Query(scan_id, order.owner, ALL))
+            return (yield from _created(found.status))
         joined = yield from _refused(scope, order, reply)
         if joined is not None:
             return joined
@@ -82,13 +88,10 @@ def start(scope: Scope, order: Order) -> Flow[Ticket]:
     raise _contended(f"start for owner {order.owner!r}")
 
 
-def _created(scan_id: str, head: Head, order: Order, now: int) -> Flow[Ticket]:
-    """Hand out the scan that this call created, also when it only learns so from a retry."""
-    settled = settle_head(head, now)
-    total = len(order.spec.strategies)
-    made = status_of(scan_id, settled, now, order.spec, [None] * total)
-    yield Tell(Event("started", scan_id, order.owner, {"key": head.key}))
-    return Ticket(scan_id, head.key, joined=False, must_run=True, status=made)
+def _created(made: ScanStatus) -> Flow[Ticket]:
+    """Hand out the scan that this call created."""
+    yield Tell(Event("started", made.scan_id, made.owner, {"key": made.key}))
+    return Ticket(made.scan_id, made.key, joined=False, must_run=True, status=made)
 
 
 def _refused(scope: Scope, order: Order, reply: Refused) -> Flow[Ticket | None]:

@@ -13,7 +13,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from enum import Enum, auto
-from math import inf
 from typing import Final, cast
 
 from msgspec import Struct
@@ -61,7 +60,7 @@ class Attempt:
         self.collected = collected
         self.token = token
         self._loop = asyncio.get_running_loop()
-        self._ends_at = inf
+        self._ends_at = elapsed() + context.remaining
         self._over: asyncio.Future[Ended] = self._loop.create_future()
 
     def stop(self) -> None:
@@ -97,7 +96,6 @@ class Attempt:
             running.abandon()
 
     async def _wait(self, seconds: float) -> Ended:
-        self._ends_at = elapsed() + seconds
         timer = self._loop.call_later(max(0.0, seconds), self._end, _TIMED_OUT)
         try:
             return await self._over

@@ -25,16 +25,16 @@ import redis.asyncio as redis_asyncio
 from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from redis.cluster import RedisCluster
 
-from oppscan.backends import redis_address, redis_clients, redis_faults
 from oppscan.backends.base import StorageBackend
-from oppscan.backends.redis_clients import DEADLINE
-from oppscan.backends.redis_clock import KnownTime
-from oppscan.backends.redis_faces import AsyncFace, BlockingFace
-from oppscan.backends.redis_layout import due_key, shard_of
-from oppscan.backends.redis_requests import Plan, plan, weight
 from oppscan.clock import elapsed
 from oppscan.errors import InvalidInput, StorageMisconfigured, StorageUnavailable
 from oppscan.ops import Request
+from tests.redis.store import redis_address, redis_clients, redis_faults
+from tests.redis.store.redis_clients import DEADLINE
+from tests.redis.store.redis_clock import KnownTime
+from tests.redis.store.redis_faces import AsyncFace, BlockingFace
+from tests.redis.store.redis_layout import due_key, shard_of
+from tests.redis.store.redis_requests import Plan, advance, plan, reply_weight, weight
 
 R = TypeVar("R")
 Loop = asyncio.AbstractEventLoop
@@ -43,13 +43,13 @@ _ASYNC: Final = (redis_asyncio.Redis, AsyncRedisCluster)
 _BLOCKING: Final = (redis_py.Redis, RedisCluster)
 
 _HEAVY: Final = 256 * 1024
-"""Bytes in one write; packing more takes longer than an event loop should stand still."""
+"""Bytes of one write or reply; packing more takes longer than an event loop should stand still."""
 
 
 class RedisBackend(StorageBackend):
     """A store in Redis (6.2 or later) or Valkey, in one server, behind Sentinels, or in a cluster.
 
-    ``where``: a URL (see `oppscan.backends.redis_address`), or the host's own redis-py client or
+    ``where``: a URL (see `tests.redis.store.redis_address`), or the host's own redis-py client or
     connection pool, awaiting or blocking; ``blocking``: a second one, for the other face. The
     host's clients keep the host's settings: their timeouts and retries are not ours.
 
@@ -95,15 +95,17 @@ class RedisBackend(StorageBackend):
         try:
             steps = self._plan(request, namespace, face)
             async with asyncio.timeout(timeout):
-                heavy = weight(request) > _HEAVY
-                step = await asyncio.to_thread(next, steps) if heavy else next(steps)
+                answer: Any = None
+                size = weight(request)
                 while True:
+                    if size > _HEAVY:
+                        done, step = await asyncio.to_thread(advance, steps, answer)
+                    else:
+                        done, step = advance(steps, answer)
+                    if done:
+                        return step  # type: ignore[no-any-return]
                     answer = await face.ask(step, deadline)
-                    try:
-                        step = steps.send(answer)
-                    except StopIteration as stop:
-                        result: R = stop.value
-                        return result
+                    size = reply_weight(answer)
         except redis_faults.FAULTS as error:
             if redis_faults.stale_master(error):
                 with suppress(*redis_faults.FAULTS):
@@ -120,14 +122,12 @@ class RedisBackend(StorageBackend):
         token = DEADLINE.set(deadline)
         try:
             steps = self._plan(request, namespace, face)
-            step = next(steps)
+            answer: Any = None
             while True:
+                done, step = advance(steps, answer)
+                if done:
+                    return step  # type: ignore[no-any-return]
                 answer = face.ask(step, deadline)
-                try:
-                    step = steps.send(answer)
-                except StopIteration as stop:
-                    result: R = stop.value
-                    return result
         except redis_faults.FAULTS as error:
             if redis_faults.stale_master(error):
                 with suppress(*redis_faults.FAULTS):

@@ -95,7 +95,7 @@ def long(tag: str, suffix: bytes) -> str:
 
 def _varint(number: int) -> bytes:
     out = bytearray()
-    while number > 0x7F:  # noqa: PLR2004 - seven bits at a time
+    while number > 0x7F:
         out.append(number & 0x7F | 0x80)
         number >>= 7
     out.append(number)
@@ -108,7 +108,7 @@ def _read_varint(raw: bytes, at: int) -> tuple[int, int]:
         byte = raw[at]
         at += 1
         number |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004 - the continuation bit
+        if byte < 0x80:
             return number, at
         shift += 7
 

@@ -48,8 +48,9 @@ class KnownTime:
         self._samples[server] = _Sample(least, received)
 
     def now(self, server: str) -> int:
-        """Give the server's time, as well as it is known."""
-        return floor(self._samples[server].offset + elapsed() * 1000)
+        """Give the server's time, as well as it is known; 0 where it is not."""
+        sample = self._samples.get(server)
+        return 0 if sample is None else floor(sample.offset + elapsed() * 1000)
 
     def fresh(self, server: str) -> bool:
         """Tell whether the server's time was learnt lately."""

@@ -60,6 +60,7 @@ def parse(url: str) -> Address:
     if kind is None or not rest.startswith("//"):
         raise InvalidInput(f"{shown!r} names no Redis store; known are {', '.join(SCHEMES)}")
     if kind == "single":
+        _place(urlsplit(url).netloc.rpartition("@")[2] or "localhost", kind, shown)
         return Address(kind, url, (), shown=shown)
     authority, _, tail = rest[2:].partition("/")
     if "?" in authority:

@@ -6,15 +6,12 @@ the backend run the same plans.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Generator, Sequence
-from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 from attrs import frozen
 from msgspec.structs import replace
 
-from oppscan.backends import redis_layout as layout
 from oppscan.ops import (
     Append,
     Applied,
@@ -41,31 +38,13 @@ from oppscan.ops import (
     Sighting,
 )
 from oppscan.record import Part
+from tests.redis.store import redis_layout as layout
+from tests.redis.store.redis_scripts import APPLY, READ, SWEEP, Script
 
 R = TypeVar("R")
 Argument = bytes | str | int
 
 SHARDS: Final = tuple(f"{number:02x}" for number in range(256))
-
-
-@frozen
-class Script:
-    """A script that the package carries; ``timed``: which item of its reply is the time."""
-
-    text: str
-    sha: str
-    timed: int
-
-
-def _script(name: str, timed: int) -> Script:
-    text = Path(__file__).with_name(f"redis_{name}.lua").read_text("utf-8")
-    sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()  # as Redis names it
-    return Script(text, sha, timed)
-
-
-APPLY: Final = _script("apply", 2)
-READ: Final = _script("read", 1)
-SWEEP: Final = _script("sweep", 0)
 
 
 # --- Steps --------------------------------------------------------------------------------------
@@ -83,7 +62,7 @@ class Run:
 
 @frozen
 class Get:
-    """Read the string under a key; the answer is its bytes or None, and the store's time."""
+    """Read a string; the answer is its bytes or None, and the store's time, 0 if unknown."""
 
     key: str
 
@@ -127,6 +106,21 @@ def weight(request: Request[Any]) -> int:
     return sum(sum(map(len, item.frames)) for item in changes if isinstance(item, Append))
 
 
+def reply_weight(answer: object) -> int:
+    """Give the bytes of a reply that must be unpacked."""
+    if isinstance(answer, bytes):
+        return len(answer)
+    return sum(map(reply_weight, answer)) if isinstance(answer, list) else 0
+
+
+def advance(plan: Plan[R], answer: object) -> tuple[bool, Any]:
+    """Step a plan: whether it is done, and its reply, or else the step that it wants taken."""
+    try:
+        return False, plan.send(answer)
+    except StopIteration as stop:
+        return True, stop.value
+
+
 def plan(request: Request[R], namespace: str, timely: Timely) -> Plan[R]:
     """Give the plan of a request."""
     return cast("Plan[R]", _PLANS[type(request)](namespace, request, timely))
@@ -146,7 +140,7 @@ def _resolve(namespace: str, request: Resolve, timely: Timely) -> Plan[Resolved]
     record_key = layout.key(namespace, "r", scan_id)
     if timely(tag) and "data" not in request.parts:
         raw, now = yield Get(record_key)
-        seen = _seen(scan_id, raw, now, request.parts)
+        seen = _seen(scan_id, raw, now, request.parts) if now else Sighting(scan_id)
         if seen.head is not None:
             return Resolved(max(now, seen.head.stamp), seen)
     now, index, found = yield Run(
@@ -384,7 +378,7 @@ def _apply(namespace: str, request: Apply, timely: Timely) -> Plan[Applied | Ref
     if not failed:
         return Applied(now)
     guard = request.guards[failed - 1]
-    met = layout.long(guard.tag, pointer) if isinstance(guard, Free) else None
+    met = layout.long(guard.tag, pointer) if isinstance(guard, Free) else ""
     return Refused(now, guard, met)
 
 

@@ -33,7 +33,7 @@ class Batcher:
         self._fetch = fetch
         self._slot = slot
         self._flying = 0
-        self._waiting: dict[str, asyncio.Future[Answer]] = {}
+        self._waiting: dict[str, list[asyncio.Future[Answer]]] = {}
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._flights: set[asyncio.Task[None]] = set()
@@ -47,13 +47,12 @@ class Batcher:
             finally:
                 self._landed()
         self._deadline = max(self._deadline, deadline)
-        future = self._waiting.get(key)
-        if future is None:
-            loop = asyncio.get_running_loop()
-            future = self._waiting[key] = loop.create_future()
-            if self._timer is None:
-                self._timer = loop.call_later(PATIENCE, self._depart)
-        return await asyncio.shield(future)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
+        self._waiting.setdefault(key, []).append(future)
+        if self._timer is None:
+            self._timer = loop.call_later(PATIENCE, self._depart)
+        return await future
 
     def _landed(self) -> None:
         self._flying -= 1
@@ -78,21 +77,20 @@ class Batcher:
                 self._flights.add(task)
                 task.add_done_callback(self._flights.discard)
 
-    async def _fly(self, batch: dict[str, asyncio.Future[Answer]], deadline: float) -> None:
+    async def _fly(self, batch: dict[str, list[asyncio.Future[Answer]]], deadline: float) -> None:
         try:
             async with asyncio.timeout(max(0.0, deadline - elapsed())):
                 answers = await self._fetch(tuple(batch), deadline)
         except BaseException as error:
-            for future in batch.values():
-                if not future.done():
-                    lost = isinstance(error, Exception)
-                    future.set_exception(error if lost else ConnectionError("the read was cut off"))
-                    future.exception()  # whoever waited may be gone: that is no news then
+            told = error if isinstance(error, Exception) else ConnectionError("it was cut off")
+            for future in _waiters(batch):
+                future.set_exception(told)
+                future.exception()  # whoever waited may be gone: that is no news then
             if not isinstance(error, Exception):
                 raise
         else:
-            for future, answer in zip(batch.values(), answers, strict=True):
-                if not future.done():
+            for key, answer in zip(batch, answers, strict=True):
+                for future in _waiters({key: batch[key]}):
                     future.set_result(answer)
         finally:
             self._landed()
@@ -103,3 +101,10 @@ class Batcher:
         for task in flights:
             task.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
+
+
+def _waiters(
+    batch: dict[str, list[asyncio.Future[Answer]]],
+) -> list[asyncio.Future[Answer]]:
+    """List those who still wait."""
+    return [future for futures in batch.values() for future in futures if not future.done()]

@@ -13,14 +13,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
-from oppscan.backends import redis_faults
-from oppscan.backends.redis_batch import Answer, Batcher
-from oppscan.backends.redis_clients import CONCURRENCY
-from oppscan.backends.redis_clock import KnownTime
-from oppscan.backends.redis_layout import hash_tag
-from oppscan.backends.redis_requests import Get, Keys, Moment, Run, Spread, Step, moment_of
 from oppscan.clock import delay, delay_blocking, elapsed
 from oppscan.errors import DurabilityNotConfirmed, StorageUnavailable
+from tests.redis.store import redis_faults
+from tests.redis.store.redis_batch import Answer, Batcher
+from tests.redis.store.redis_clients import CONCURRENCY
+from tests.redis.store.redis_clock import KnownTime
+from tests.redis.store.redis_layout import hash_tag
+from tests.redis.store.redis_requests import Get, Keys, Moment, Run, Spread, Step, moment_of
 
 T = TypeVar("T")
 Command = tuple[Any, ...]
@@ -126,9 +126,8 @@ class AsyncFace(_Face):
                 async with self.gate:
                     return [_text(key) async for key in self._page(step.pattern)]
             case Moment():
-                if not self.fresh(step.key):
-                    await self._run(moment_of(step.key), deadline)
-                return self.time.now(self.server(step.key))
+                known = self.time.now(self.server(step.key)) if self.fresh(step.key) else 0
+                return known or (await self._run(moment_of(step.key), deadline))[0]
 
     async def _through(self, send: Callable[[], Any], deadline: float) -> Any:
         """Send when it is this request's turn, and the host's pool has a connection."""
@@ -169,7 +168,7 @@ class AsyncFace(_Face):
             await self.client.connection_pool.disconnect(inuse_connections=False)
 
     async def aclose(self) -> None:
-        """Close a client of ours, when what is under way has had a moment; the host's stays open."""
+        """Close a client of ours, after a moment for what is under way; the host's stays open."""
         await self.batcher.aclose()
         if not self.own:
             return
@@ -215,9 +214,8 @@ class BlockingFace(_Face):
                     lambda: [_text(key) for key in self._page(step.pattern)], deadline
                 )
             case Moment():
-                if not self.fresh(step.key):
-                    self._run(moment_of(step.key), deadline)
-                return self.time.now(self.server(step.key))
+                known = self.time.now(self.server(step.key)) if self.fresh(step.key) else 0
+                return known or self._run(moment_of(step.key), deadline)[0]
 
     def _through(self, send: Callable[[], Any], deadline: float) -> Any:
         if not self.gate.acquire(timeout=max(0.0, deadline - elapsed())):

@@ -33,8 +33,8 @@ from redis.sentinel import (
     SentinelManagedSSLConnection,
 )
 
-from oppscan.backends.redis_address import Address
 from oppscan.clock import elapsed
+from tests.redis.store.redis_address import Address
 
 CONCURRENCY: Final = 32
 """How many requests of one process and loop are under way at once; the others wait."""
