@@ -73,17 +73,18 @@ def tests(session: nox.Session) -> None:
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
+    session.run("pytest", "-m", "control")
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest")
+    session.run("coverage", "run", "-m", "pytest", "-m", "not control")
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
 
 
 @nox.session(python=OTHERS)
 def compat(session: nox.Session) -> None:
-    """All tests on the other supported Pythons; arguments go to pytest."""
+    """The tests on the other supported Pythons; arguments go to pytest."""
     install(session, "test", project=".[all]")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *(session.posargs or ["-m", "not control"]))
 
 
 @nox.session

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeVar
 from attrs import define
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
-from oppscan import ScanResults, ScanState, ScanStatus
+from oppscan import Page, ScanResults, ScanState, ScanStatus
 from oppscan.backends.base import TransactionalBackend
 from oppscan.holding import Holding
 from oppscan.sync import ScanRegistry
@@ -137,6 +137,15 @@ class Observed(RuleBasedStateMachine):
         live = [ScanState.PENDING, ScanState.RUNNING]
         first = self.ask(0, lambda reg: reg.history(owner, states=live, limit=1))
         assert [s.scan_id for s in first] == [s.scan_id for s in wanted if s.live][:1]
+        ids: list[str] = []
+        cursor: str | None = None
+        while True:
+            part = self.ask(0, partial(_page, owner, cursor))
+            ids += [s.scan_id for s in part]
+            cursor = part.cursor
+            if cursor is None or len(ids) > len(wanted):
+                break
+        assert ids == [s.scan_id for s in wanted]
 
     @invariant()
     def results(self) -> None:
@@ -179,6 +188,10 @@ def _active(owner: str, key: str | None, registry: ScanRegistry) -> bool:
 
 def _latest(owner: str, key: str | None, registry: ScanRegistry) -> ScanStatus:
     return registry.latest(owner, key=key)
+
+
+def _page(owner: str, after: str | None, registry: ScanRegistry) -> Page[ScanStatus]:
+    return registry.history(owner, limit=2, after=after)
 
 
 def _results(

@@ -55,6 +55,8 @@ def test_many_lives_in_memory() -> None:
     run_state_machine_as_test(OnMemory, settings=bounds)
 
 
+@pytest.mark.control
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("bug", RULES, ids=lambda bug: bug.name)
 def test_a_planted_bug_in_the_rules_is_found(bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch, bug)
@@ -63,6 +65,8 @@ def test_a_planted_bug_in_the_rules_is_found(bug: Bug, monkeypatch: pytest.Monke
     assert not isinstance(found.value, (KeyboardInterrupt, NotImplementedError))
 
 
+@pytest.mark.control
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("bug", STORES, ids=lambda bug: bug.name)
 def test_a_planted_bug_in_a_store_is_found(
     bug: Bug, monkeypatch: pytest.MonkeyPatch, on_both: type[Lives]
