@@ -43,8 +43,9 @@ _OBJECT: Final = msgspec.msgpack.Decoder(dict[str, object])
 _STATES: Final = frozenset(state.value for state in ScanState)
 
 
-encode = msgspec.msgpack.encode
-"""Encode a head, spec, event, chunk or envelope, or plain JSON data."""
+def encode(value: object) -> bytes:
+    """Encode a head, spec, event, chunk or envelope, or plain JSON data."""
+    return msgspec.msgpack.encode(value)
 
 
 def decode_head(stored: StoredHead | None, scan_id: str) -> Head | None:

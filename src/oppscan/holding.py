@@ -118,12 +118,12 @@ class Holding:
         store: int,
         limits: Limits,
     ) -> None:
-        self.scan = scan
+        self.scan: Scan = scan
         self.spec = spec
-        self.outcomes = list(outcomes)
+        self.outcomes: list[OutcomeEvent | None] = list(outcomes)
         self.store = store
         self.limits = limits
-        self.index = {name: number for number, name in enumerate(spec.strategies)}
+        self.index: dict[str, int] = {name: number for number, name in enumerate(spec.strategies)}
         self.seconds_left: float | None = None  # the runner's estimate
         self.ended: str | None = None  # why this claim may write no more
         self._unsure: dict[str, tuple[_Draft, Head, Sequence[Report]]] = {}

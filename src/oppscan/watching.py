@@ -20,7 +20,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.told: ScanStatus | None = None
-        self.pause = FIRST_PAUSE
+        self.pause: float = FIRST_PAUSE
 
     def tells(self, status: ScanStatus) -> bool:
         """Tell whether this status is news; it never goes back behind what was told."""

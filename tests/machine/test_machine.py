@@ -21,7 +21,7 @@ from tests.machine.lives import Lives
 from tests.machine.planting import Bug, plant
 
 SEARCH = settings(
-    max_examples=300, stateful_step_count=30, phases=[Phase.generate], report_multiple_bugs=False
+    max_examples=1_500, stateful_step_count=30, phases=[Phase.generate], report_multiple_bugs=False
 )
 
 

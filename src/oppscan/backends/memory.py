@@ -36,7 +36,7 @@ class MemoryBackend(TransactionalBackend):
 
     def __init__(self, clock: Clock | None = None) -> None:
         super().__init__()
-        self.clock = clock or SteadyClock()
+        self.clock: Clock = clock or SteadyClock()
         self._rows = _Rows()
         self._lock = threading.Lock()
         self._process = os.getpid()

@@ -82,9 +82,9 @@ class Space:
     __slots__ = ("namespace", "now", "tx")
 
     def __init__(self, tx: Transaction, namespace: str) -> None:
-        self.tx = tx
-        self.now = tx.now
-        self.namespace = namespace
+        self.tx: Transaction = tx
+        self.now: int = tx.now
+        self.namespace: str = namespace
 
     def key(self, kind: str, *parts: str) -> str:
         """Build a key of this namespace."""

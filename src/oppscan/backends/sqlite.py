@@ -77,8 +77,8 @@ class SQLiteBackend(TransactionalBackend):
 
     def __init__(self, path: str | os.PathLike[str], *, clock: Clock | None = None) -> None:
         super().__init__()
-        self.path = Path(path).absolute()
-        self.clock = clock or SystemClock()
+        self.path: Path = Path(path).absolute()
+        self.clock: Clock = clock or SystemClock()
         self._places: dict[int, _Place] = {}
 
     def __repr__(self) -> str:

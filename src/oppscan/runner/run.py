@@ -42,7 +42,7 @@ class Run:
         self.estimate = estimate
         self.todo: deque[str] = deque()
         self.running: set[Attempt] = set()
-        self.stopped = False
+        self.stopped: bool = False
 
     async def run(self) -> None:
         """Run what has no outcome, until all is done, time is up, or there is reason to stop."""

@@ -65,8 +65,8 @@ class Run:
         self.place = place
         self.threads = threads  # for coroutines, which have no business in other processes
         self.estimate = estimate
-        self.deadline = 0.0
-        self.stop = threading.Event()
+        self.deadline: float = 0.0
+        self.stop: threading.Event = threading.Event()
         self.todo: deque[str] = deque()
         self.running: set[_Attempt] = set()
         self.ends: queue.SimpleQueue[_End] = queue.SimpleQueue()

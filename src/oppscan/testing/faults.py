@@ -102,9 +102,9 @@ class FaultyStore(StorageBackend):
     def __init__(self, inner: StorageBackend) -> None:
         self.inner = inner
         self._pauses = WorkerClock(inner.clock)
-        self.clock = self._pauses
-        self.durable = inner.durable
-        self.immediate = inner.immediate
+        self.clock: Clock = self._pauses
+        self.durable: bool = inner.durable
+        self.immediate: bool = inner.immediate
         self.counts: Counter[str] = Counter()
         self.requests: list[object] = []
         self._script: list[_Planned] = []

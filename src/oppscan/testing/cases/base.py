@@ -18,7 +18,7 @@ from oppscan.testing.world import FACES, Face, LoseKey, OpenStore, World
 class Cases:
     """The base of all contract cases; ``open_store`` is what a store's author adds."""
 
-    pytestmark: ClassVar = [pytest.mark.asyncio]
+    pytestmark: ClassVar[list[pytest.MarkDecorator]] = [pytest.mark.asyncio]
     real_time: ClassVar[bool] = False
     unit: ClassVar[float] = 1.0
 
