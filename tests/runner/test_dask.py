@@ -10,6 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 
+pytestmark = pytest.mark.cluster
+
 
 @pytest.mark.parametrize("face", ["async", "blocking"])
 def test_a_scan_outlives_a_killed_dask_worker(tmp_path: Path, face: str) -> None:

@@ -35,6 +35,7 @@ from oppscan.model import JSON
 from oppscan.runner.places import Running, Task
 from oppscan.runner.strategies import (
     Collected,
+    ContextToken,
     FileToken,
     Kind,
     ScanContext,
@@ -71,15 +72,6 @@ class Answer(Struct, frozen=True):
     late: bool = False
 
 
-class _AsToken(Struct, frozen=True):
-    """A context as a token: set when the strategy was told to stop, or its time is over."""
-
-    context: ScanContext
-
-    def is_set(self) -> bool:
-        return self.context.cancelled
-
-
 class Parcel(Struct, frozen=True):
     """What is sent to another process."""
 
@@ -108,7 +100,7 @@ class Parcel(Struct, frozen=True):
         bound = partial(self.call, context) if self.takes_context else self.call
         collected = Collected()
         try:
-            value = call_blocking(bound, self.kind, collected, _AsToken(context))
+            value = call_blocking(bound, self.kind, collected, ContextToken(context))
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is the answer
             return Answer(None, tuple(collected.items), describe_error(error, "error"))
         if self.kind is Kind.GENERATOR and context.cancelled:

@@ -7,7 +7,14 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from oppscan.runner.strategies import Collected, Flag, ScanContext, Strategy, call_blocking
+from oppscan.runner.strategies import (
+    Collected,
+    ContextToken,
+    Flag,
+    ScanContext,
+    Strategy,
+    call_blocking,
+)
 from oppscan.runner.threads import BlockingThreads, Done
 
 
@@ -49,7 +56,7 @@ class Place(Protocol):
 def run_blocking(task: Task) -> object:
     """Run a function or generator where this is called."""
     bound, kind = task.strategy.bound(task.context), task.strategy.kind
-    return task.finish(call_blocking(bound, kind, task.collected, task.token))
+    return task.finish(call_blocking(bound, kind, task.collected, ContextToken(task.context)))
 
 
 class ThreadPlace:

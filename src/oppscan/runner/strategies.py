@@ -241,6 +241,17 @@ class ScanContext:
         return self._token.is_set() or elapsed() >= self._deadline
 
 
+@frozen
+class ContextToken:
+    """A context as a token: set when the strategy was told to stop, or its time is over."""
+
+    context: ScanContext
+
+    def is_set(self) -> bool:
+        """Whether it should stop."""
+        return self.context.cancelled
+
+
 class Collected:
     """What a strategy has found so far; a snapshot may be taken from another thread."""
 
@@ -259,9 +270,9 @@ def call_blocking(
     if kind is not Kind.GENERATOR:
         return bound()
     for item in bound():  # type: ignore[attr-defined]
-        collected.items.append(item)
         if token.is_set():
-            break
+            break  # what comes after its time is late
+        collected.items.append(item)
     return collected.snapshot()
 
 
