@@ -56,7 +56,8 @@ class Place(Protocol):
 def run_blocking(task: Task) -> object:
     """Run a function or generator where this is called."""
     bound, kind = task.strategy.bound(task.context), task.strategy.kind
-    return task.finish(call_blocking(bound, kind, task.collected, ContextToken(task.context)))
+    late = ContextToken(task.context)
+    return task.finish(call_blocking(bound, kind, task.collected, task.token, late))
 
 
 class ThreadPlace:

@@ -264,15 +264,24 @@ class Collected:
 
 
 def call_blocking(
-    bound: Callable[[], object], kind: Kind, collected: Collected, token: Token
+    bound: Callable[[], object],
+    kind: Kind,
+    collected: Collected,
+    token: Token,
+    late: Token | None = None,
 ) -> object:
-    """Run a blocking strategy where it is called; a generator until it ends or should stop."""
+    """Run a blocking strategy where it is called; a generator until it ends or should stop.
+
+    What a generator yields once ``late`` is set is dropped.
+    """
     if kind is not Kind.GENERATOR:
         return bound()
     for item in bound():  # type: ignore[attr-defined]
-        if token.is_set():
-            break  # what comes after its time is late
+        if late is not None and late.is_set():
+            break
         collected.items.append(item)
+        if token.is_set():
+            break
     return collected.snapshot()
 
 
