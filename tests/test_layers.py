@@ -27,6 +27,7 @@ LONGEST: Final = 400
 
 PURE: Final = (
     "errors",
+    "notebooks",
     "model",
     "record",
     "payload",
@@ -38,12 +39,15 @@ PURE: Final = (
     "codec",
     "flow",
     "near",
+    "recent",
     "watching",
     "lifecycle",
     "writes",
+    "drafting",
     "holding",
     "reports",
     "leaving",
+    "sightings",
     "lookup",
     "results",
     "reading",
@@ -53,35 +57,44 @@ PURE: Final = (
 """Rooms without I/O; each may import those before it."""
 
 _RULES: Final = "|".join(PURE)
-_DRIVEN: Final = rf"{_RULES}|clock|driver|backends\.base"
+_DRIVEN: Final = rf"{_RULES}|clock|forks|driver|backends\.base"
 
 MAY_IMPORT: Final[tuple[tuple[str, str], ...]] = (
     # the first line whose pattern fits a room says what else it may import
-    (r"clock", r""),
+    (r"clock|forks|lazily", r""),
+    (r"near", r"forks"),
     (r"reading", r"clock"),  # the protocol of ids, in an annotation
     (r"backends\.(rows|reference)", r"ops|record|backends\.rows"),
     (r"backends\.base", r"ops|errors|clock|backends\.(rows|reference)"),
     (
+        r"backends\.redis(\.\w+)?",
+        r"ops|record|errors|clock|forks|backends\.(base|health)|backends\.redis(\.\w+)?",
+    ),
+    (r"backends\.sqlite_health", r"errors|clock|backends\.(health|mounts)"),
+    (
         r"backends(\.\w+)?",
-        r"ops|record|codec|errors|clock|backends(\.(base|rows|mounts|redis\w*))?",
+        r"ops|record|codec|errors|clock|forks|backends(\.(base|rows|mounts|health|sqlite_health))?",
     ),
     (r"driver", r"errors|model|flow|clock|backends\.base"),
     (r"opening", rf"{_DRIVEN}|backends\.\w+"),
     (r"held", rf"{_RULES}|clock|driver"),  # what both claims share; asks which process it is in
+    (r"checkup", r"clock|inputs|ops|opening|backends\.health"),
     (r"claim", rf"{_DRIVEN}|held"),
     (r"registry", rf"{_DRIVEN}|opening|claim"),
     (r"runner(\.\w+)?", rf"{_DRIVEN}|claim|registry|runner(\.\w+)?"),
-    (r"sync\.claim", rf"{_DRIVEN}|held"),
-    (r"sync\.registry", rf"{_DRIVEN}|opening|sync\.claim"),
-    (r"sync\.run\w*", rf"{_DRIVEN}|runner\.\w+|sync\.(claim|registry|run\w*)"),
-    (r"sync", rf"{_DRIVEN}|backends\.memory|runner\.\w+|sync\.\w+"),
-    (r"", rf"{_DRIVEN}|backends\.memory|claim|registry|runner\.\w+"),
+    (r"sync\.loops", r"errors"),
+    (r"sync\.claim", rf"{_DRIVEN}|held|sync\.loops"),
+    (r"sync\.registry", rf"{_DRIVEN}|opening|sync\.(claim|loops)"),
+    (r"sync\.run\w*", rf"{_DRIVEN}|runner\.\w+|sync\.(claim|loops|registry|run\w*)"),
+    (r"sync", rf"{_DRIVEN}|lazily|backends\.memory|runner\.\w+|sync\.\w+"),
+    (r"", rf"{_DRIVEN}|lazily|backends\.memory|claim|registry|runner\.\w+"),
     (
         r"testing(\.\w+)*",
         r"|sync|claim|registry|model|ttl|ops|errors|clock|backends\.(base|rows)|testing.*",
     ),
     (r"demo(\.\w+)*", r"|sync|demo.*"),
-    (r"cli(\.\w+)*", r"|sync|cli.*|demo.*"),
+    (r"cli(\.\w+)*", r"|sync|checkup|backends\.health|cli.*|demo.*"),
+    (r"bars", r""),
     (r"(web|observe|projections)(\.\w+)*", r"|sync|(web|observe|projections)(\.\w+)*"),
 )
 """Which rooms may import which, without the leading ``oppscan.``; ``""`` is oppscan itself."""
@@ -250,6 +263,8 @@ def test_no_file_is_longer_than_a_sitting(folder: str) -> None:
         ("backends.rows", "lifecycle"),
         ("backends.memory", "operations"),
         ("backends.sqlite", "backends.memory"),
+        ("backends.redis.requests", "lifecycle"),
+        ("backends.sqlite", "backends.redis.layout"),
         ("claim", "registry"),
         ("registry", "runner.plan"),
         ("sync.claim", "claim"),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import time
-import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO
 
@@ -16,6 +15,7 @@ import pytest
 
 import oppscan.sync as blocking
 from oppscan import ClaimLost, StorageMisconfigured
+from tests.hosts.forking import in_child
 from tests.workers import registry_on
 
 ROOT = Path(__file__).parent.parent
@@ -35,12 +35,27 @@ def _out(process: subprocess.Popen[str]) -> IO[str]:
     return process.stdout
 
 
-def _until_stalled(registry: blocking.ScanRegistry, scan_id: str, within: float) -> float:
-    began = time.monotonic()
-    while not registry.status(scan_id).stalled:
-        assert time.monotonic() - began < within, "a dead worker's scan must read stalled"
+def _await_stalled(registry: blocking.ScanRegistry, scan_id: str, lease: float) -> None:
+    """See that no read begun a lease after the last heartbeat still shows a living holder."""
+    while True:
+        asked = datetime.now(UTC)  # the clock of the host is the store's, to a millisecond
+        status = registry.status(scan_id)
+        if status.stalled:
+            return
+        assert status.heartbeat_at is not None
+        assert asked < status.heartbeat_at + timedelta(seconds=lease + 0.002)
         time.sleep(0.01)
-    return time.monotonic() - began
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    return tmp_path / "a.db"
+
+
+@pytest.fixture
+def registry(database: Path) -> Iterator[blocking.ScanRegistry]:
+    with registry_on(str(database)) as registry:
+        yield registry
 
 
 def test_g9_racing_processes_have_one_winner_for_each_owner(tmp_path: Path) -> None:
@@ -57,9 +72,9 @@ def test_g9_racing_processes_have_one_winner_for_each_owner(tmp_path: Path) -> N
     assert all(process.returncode == 0 for process in processes)
 
 
-def test_g13_workers_killed_in_mid_scan_lose_nothing(tmp_path: Path) -> None:
-    database = tmp_path / "a.db"
-    registry = registry_on(str(database))
+def test_g13_workers_killed_in_mid_scan_lose_nothing(
+    database: Path, registry: blocking.ScanRegistry
+) -> None:
     names = [f"s{number}" for number in range(1200)]
     scan_id = registry.start("ann", names).scan_id
     acknowledged: list[str] = []
@@ -70,7 +85,7 @@ def test_g13_workers_killed_in_mid_scan_lose_nothing(tmp_path: Path) -> None:
         acknowledged += _out(process).read().split()
         process.wait(timeout=10)
         _out(process).close()
-        assert _until_stalled(registry, scan_id, within=2.0) <= 0.5 + 0.25
+        _await_stalled(registry, scan_id, lease=0.5)
         results = registry.results(scan_id, partial=True)
         found = [item["of"] for item in results.opportunities]
         assert set(acknowledged) - {"done"} <= set(found)
@@ -84,9 +99,9 @@ def test_g13_workers_killed_in_mid_scan_lose_nothing(tmp_path: Path) -> None:
     assert final.status.progress.opportunities_found == len(names)
 
 
-def test_g11_writers_side_by_side_lose_no_acknowledged_write(tmp_path: Path) -> None:
-    database = tmp_path / "a.db"
-    registry = registry_on(str(database))
+def test_g11_writers_side_by_side_lose_no_acknowledged_write(
+    database: Path, registry: blocking.ScanRegistry
+) -> None:
     names = [f"s{number}" for number in range(700)]
     scans = [registry.start(f"owner {number}", names).scan_id for number in range(3)]
     processes = [_spawn("work", database, scan_id) for scan_id in scans]
@@ -97,28 +112,7 @@ def test_g11_writers_side_by_side_lose_no_acknowledged_write(tmp_path: Path) -> 
         assert [item["of"] for item in results.opportunities] == names
 
 
-def _in_child(action: Callable[[], str]) -> str:
-    """Run an action in a forked child, and give what it said."""
-    reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # forking beside threads is the point
-        child = os.fork()
-    if child == 0:
-        try:
-            said = action()
-        except BaseException as error:  # noqa: BLE001 - told to the parent
-            said = f"{type(error).__name__}: {error}"
-        os.write(writing, said.encode())
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        said = pipe.read()
-    os.waitpid(child, 0)
-    return said
-
-
-def test_a_forked_child_can_use_a_registry_made_before(tmp_path: Path) -> None:
-    registry = registry_on(str(tmp_path / "a.db"))
+def test_a_forked_child_can_use_a_registry_made_before(registry: blocking.ScanRegistry) -> None:
     ticket = registry.start("ann", ["a", "b"])
 
     def child() -> str:
@@ -127,7 +121,7 @@ def test_a_forked_child_can_use_a_registry_made_before(tmp_path: Path) -> None:
             scan.release()
         return registry.start("bob", ["a"]).scan_id
 
-    other = _in_child(child)
+    other = in_child(child)
     assert registry.status(other).owner == "bob"
     with registry.claim(ticket.scan_id) as scan:
         assert scan.remaining == ("b",)
@@ -135,8 +129,7 @@ def test_a_forked_child_can_use_a_registry_made_before(tmp_path: Path) -> None:
     assert registry.results(ticket.scan_id).opportunities == ({"by": "child"}, {"by": "parent"})
 
 
-def test_a_claim_does_not_cross_a_fork(tmp_path: Path) -> None:
-    registry = registry_on(str(tmp_path / "a.db"))
+def test_a_claim_does_not_cross_a_fork(registry: blocking.ScanRegistry) -> None:
     ticket = registry.start("ann", ["a", "b"])
     with registry.claim(ticket.scan_id) as scan:
 
@@ -146,13 +139,13 @@ def test_a_claim_does_not_cross_a_fork(tmp_path: Path) -> None:
                     write()
             return "refused"
 
-        assert _in_child(child) == "refused"
+        assert in_child(child) == "refused"
 
         def leaving() -> str:
             scan.__exit__(None, None, None)
             return "left"
 
-        assert _in_child(leaving) == "left"
+        assert in_child(leaving) == "left"
         assert registry.status(ticket.scan_id).state == "running"
         scan.strategy_finished("a", [])
         time.sleep(1.2)
@@ -163,6 +156,6 @@ def test_a_claim_does_not_cross_a_fork(tmp_path: Path) -> None:
 def test_a_memory_store_raises_after_a_fork() -> None:
     registry = blocking.connect("memory:")
     ticket = registry.start("ann", ["a"])
-    said = _in_child(lambda: str(registry.status(ticket.scan_id)))
+    said = in_child(lambda: str(registry.status(ticket.scan_id)))
     assert said.startswith(StorageMisconfigured.__name__)
     assert registry.status(ticket.scan_id).state == "pending"

@@ -15,6 +15,7 @@ import oppscan.sync
 from oppscan import StorageFull, StorageUnavailable
 from oppscan.ops import Apply
 from oppscan.testing import Fault, FaultyStore, ManualClock, SequentialIds
+from oppscan.testing.faces import in_thread, run_at_once
 from oppscan.testing.plugin import (
     oppscan_clock,
     oppscan_registry,
@@ -104,6 +105,81 @@ async def test_who_hangs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TimeoutError, match="hang_after_waking"):
         await clock.advance(2)
     task.cancel()
+
+
+@pytest.mark.asyncio
+async def test_a_pause_of_nothing_is_over_at_once() -> None:
+    clock = ManualClock()
+    for seconds in (0, -1):
+        await clock.sleep(seconds)
+        assert not clock.wait(threading.Event(), seconds)
+    assert clock.elapsed() == 0
+
+
+@pytest.mark.asyncio
+async def test_a_sleeper_may_be_cancelled_as_it_is_woken() -> None:
+    clock, wrong = ManualClock(), []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: wrong.append(context))
+    task = asyncio.create_task(clock.sleep(1))
+    await clock.settled()
+    clock.jump(1)
+    task.cancel()
+    await clock.settled()
+    assert task.cancelled()
+    assert wrong == []
+
+
+def test_a_sleeper_whose_loop_was_closed_is_waited_for_no_more() -> None:
+    clock = ManualClock()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(clock.sleep(1))
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    clock.advance_blocking(2)
+    assert clock.elapsed() == 2
+    assert not task.done()
+
+
+def test_a_worker_s_clock_tells_the_store_s_time() -> None:
+    clock = ManualClock()
+    worker = FaultyStore(oppscan.MemoryBackend(clock)).clock
+    clock.jump(7)
+    assert (worker.now(), worker.elapsed()) == (clock.now(), 7.0)
+
+
+@pytest.mark.asyncio
+async def test_a_blocking_call_that_nobody_awaits_any_more_ends_in_peace() -> None:
+    wrong: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: wrong.append(context))
+    threads: list[threading.Thread] = []
+    leave = threading.Event()
+    calling = asyncio.create_task(in_thread(threads.append, leave.wait))
+    await asyncio.sleep(0)
+    calling.cancel()
+    await asyncio.gather(calling, return_exceptions=True)
+    leave.set()
+    threads[0].join()
+    await asyncio.sleep(0)
+    assert calling.cancelled()
+    assert wrong == []
+
+
+def test_a_blocking_call_may_outlive_the_test_s_loop() -> None:
+    threads: list[threading.Thread] = []
+    leave = threading.Event()
+
+    async def call_and_go() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(in_thread(threads.append, leave.wait), 0.01)
+
+    asyncio.run(call_and_go())
+    leave.set()
+    threads[0].join()  # what its thread raised would fail this test
+
+
+def test_a_blocking_face_that_had_to_wait_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="would have to wait"):
+        run_at_once(asyncio.sleep(0))
 
 
 def test_sequential_ids_are_ids() -> None:

@@ -9,11 +9,10 @@ has the same names for callers that block.
 from __future__ import annotations
 
 import logging
-from importlib import import_module
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from oppscan.backends.base import StorageBackend
-from oppscan.backends.memory import MemoryBackend
 from oppscan.claim import ScanClaim
 from oppscan.errors import (
     ClaimLost,
@@ -36,6 +35,7 @@ from oppscan.errors import (
     TooManyScans,
 )
 from oppscan.inputs import Limits, request_key
+from oppscan.lazily import load_lazily
 from oppscan.lookup import LookupStep
 from oppscan.model import (
     Event,
@@ -55,6 +55,7 @@ from oppscan.registry import OwnerScans, ScanRegistry, connect
 from oppscan.ttl import TTLPolicy
 
 if TYPE_CHECKING:
+    from oppscan.backends.memory import MemoryBackend
     from oppscan.runner.asynchronous import StrategyRunner
     from oppscan.runner.strategies import ScanContext, Strategy, strategy
 
@@ -109,18 +110,14 @@ __all__ = [
 
 logging.getLogger("oppscan").addHandler(logging.NullHandler())
 
-
-def __getattr__(name: str) -> object:
-    """Load the runner when it is first asked for: many hosts only follow scans."""
-    places = {
-        "StrategyRunner": "oppscan.runner.asynchronous",
+# Many hosts only follow scans, and each has one kind of store.
+__getattr__: Callable[[str], object] = load_lazily(
+    __name__,
+    {
+        "MemoryBackend": "oppscan.backends.memory",
         "ScanContext": "oppscan.runner.strategies",
         "Strategy": "oppscan.runner.strategies",
+        "StrategyRunner": "oppscan.runner.asynchronous",
         "strategy": "oppscan.runner.strategies",
-    }
-    if name not in places:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    loaded: object = getattr(import_module(places[name]), name)
-    globals()[name] = loaded
-    return loaded
+    },
+)

@@ -18,7 +18,7 @@ from oppscan.flow import Flow, Tell, ask
 from oppscan.holding import Holding
 from oppscan.inputs import key_name, owner_tag
 from oppscan.lifecycle import Finish
-from oppscan.lookup import Found, Gone, Query, Sources, look
+from oppscan.lookup import Hosted, Sources, look
 from oppscan.model import Event, Reuse, ScanStatus, Ticket
 from oppscan.ops import (
     LATEST,
@@ -34,6 +34,7 @@ from oppscan.ops import (
 )
 from oppscan.reading import ALL, Scope, find_stored, rewritten
 from oppscan.record import Spec, after, settle_head
+from oppscan.sightings import Found, Gone, Query
 from oppscan.views import status_of
 
 TRIES: Final = 64
@@ -90,7 +91,7 @@ def start(scope: Scope, order: Order) -> Flow[Ticket]:
 
 def _created(made: ScanStatus) -> Flow[Ticket]:
     """Hand out the scan that this call created."""
-    yield Tell(Event("started", made.scan_id, made.owner, {"key": made.key}))
+    yield Tell([Event("started", made.scan_id, made.owner, {"key": made.key})])
     return Ticket(made.scan_id, made.key, joined=False, must_run=True, status=made)
 
 
@@ -119,19 +120,24 @@ def _join(scope: Scope, order: Order, query: Query, store: int) -> Flow[Ticket |
     """Join the scan that a query finds in one store; carry out a dead holder's cancellation."""
     only = Sources(1, ("record", "result", "owner_index"), scope.sources.remembered, store)
     answer = yield from look(query, only)
-    found = answer.result
-    if isinstance(found, Gone) and found.error is not None:
-        raise found.error
-    if not isinstance(found, Found):
+    found = _known(answer.result)
+    if found is None:
         return None
     if lifecycle.joinable(found.scan, order.reuse):
-        yield Tell(Event("joined", found.scan.scan_id, order.owner, {"key": order.key}))
+        yield Tell([Event("joined", found.scan.scan_id, order.owner, {"key": order.key})])
         now = found.status
         return Ticket(found.scan.scan_id, now.key, joined=True, must_run=now.stalled, status=now)
     if found.scan.head.live and found.scan.head.cancel_requested:
         here = Found(found.scan, found.spec, found.events, None, store)
         yield from _try_cancel(scope, here)
     return None
+
+
+def _known(result: Found | Gone | Hosted) -> Found | None:
+    """Give the scan that a store holds, None where it holds none; raise where it is silent."""
+    if isinstance(result, Gone) and result.error is not None:
+        raise result.error
+    return result if isinstance(result, Found) else None
 
 
 def _contended(what: str) -> StorageUnavailable:
@@ -160,7 +166,7 @@ def claim(scope: Scope, scan_id: str, owner: str | None) -> Flow[Holding]:
         if isinstance(reply, Applied):
             held = rewritten(found, taken, operation, reply.now)
             attempt = {"attempt": taken.attempts}
-            yield Tell(Event("claimed", scan_id, taken.owner, {**attempt}))
+            yield Tell([Event("claimed", scan_id, taken.owner, {**attempt})])
             return _holding(scope, held)
     raise _contended(f"claim of scan {scan_id}")
 
@@ -183,7 +189,7 @@ def _finish(scope: Scope, found: Found, finish: Finish, operation: str) -> Flow[
     settled = settle_head(head, reply.now)
     events = [e and codec.settle_event(e, reply.now) for e in finish.outcomes]
     scan_id = found.scan.scan_id
-    yield Tell(Event("finished", scan_id, head.owner, {"state": head.state}))
+    yield Tell([Event("finished", scan_id, head.owner, {"state": head.state})])
     return status_of(scan_id, settled, reply.now, found.spec, events)
 
 
@@ -199,7 +205,7 @@ def _try_cancel(scope: Scope, found: Found) -> Flow[ScanStatus | None]:
     reply = yield from ask(found.store, apply)
     if not isinstance(reply, Applied):
         return None
-    yield Tell(Event("cancel_requested", found.scan.scan_id, wanted.owner))
+    yield Tell([Event("cancel_requested", found.scan.scan_id, wanted.owner)])
     return rewritten(found, wanted, operation, reply.now).status
 
 
@@ -254,7 +260,7 @@ def forget(scope: Scope, scan_id: str, owner: str | None) -> Flow[None]:
         if head is not None:
             names.add(key_name(head.key))
         yield from ask(store, Apply((), (Erase(scan_id, tag, tuple(sorted(names))),)))
-        yield Tell(Event("forgotten", scan_id, owner))
+        yield Tell([Event("forgotten", scan_id, owner)])
 
 
 def _may_forget(seen: Sighting, owner: str | None) -> bool:

@@ -8,25 +8,25 @@ renewed while the block runs.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from types import TracebackType
-from typing import Final, Self, cast
+from typing import Self, cast
 
 from oppscan import reports
 from oppscan.clock import Clock, IdSource, delay
+from oppscan.drafting import Heartbeat, Report
 from oppscan.driver import Stores, drive, logger
 from oppscan.errors import ClaimLost, OppscanError, StorageUnavailable
 from oppscan.flow import Flow
 from oppscan.held import HeldScan
-from oppscan.holding import Heartbeat, Holding, Report
+from oppscan.holding import Holding
 from oppscan.inputs import Limits
 from oppscan.leaving import BEATS_PER_LEASE, INTERRUPTED, farewell
 
-_SOON: Final = 0.01
-"""Seconds that a report without a waiter may wait for company: a start for its outcome."""
-
-_Queued = tuple[Report, asyncio.Future[Exception | None]]
+_Queued = tuple[Sequence[Report], asyncio.Future[list[Exception | None]]]
 
 
 class ScanClaim(HeldScan):
@@ -47,7 +47,6 @@ class ScanClaim(HeldScan):
         super().__init__(entering, stores, clock, ids, limits)
         self._queue: list[_Queued] = []
         self._pump: asyncio.Task[None] | None = None
-        self._soon: asyncio.TimerHandle | None = None
         self._beats: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
 
@@ -122,6 +121,7 @@ class ScanClaim(HeldScan):
 
     async def __aenter__(self) -> Self:
         """Take the scan; cancelled meanwhile, let go what was taken all the same."""
+        self._process = os.getpid()
         entering = asyncio.create_task(drive(self._entering, self._stores))
         try:
             self._held = await asyncio.shield(entering)
@@ -155,9 +155,7 @@ class ScanClaim(HeldScan):
             await self._tidy()
 
     async def _tidy(self) -> None:
-        """Leave no task and no timer behind."""
-        if self._soon is not None:
-            self._soon.cancel()
+        """Leave no task behind."""
         beats = cast("asyncio.Task[None]", self._beats)  # leaving follows entering
         beats.cancel()
         await asyncio.wait({beats})
@@ -170,28 +168,15 @@ class ScanClaim(HeldScan):
         if verdict is not None:
             raise verdict
 
-    async def submit_all(self, reports: Sequence[Report]) -> list[Exception | None]:
+    async def submit_all(self, reported: Sequence[Report]) -> list[Exception | None]:
         """Queue reports that leave together, and give the verdict on each; for runners."""
         loop = asyncio.get_running_loop()
-        waiting: list[asyncio.Future[Exception | None]] = []
-        for report in reports:
-            done = loop.create_future()
-            waiting.append(done)
-            self._queue.append((report, done))
+        judged: asyncio.Future[list[Exception | None]] = loop.create_future()
+        self._queue.append((reported, judged))
         self._start_pump()
-        return [await done for done in waiting]
-
-    def post(self, report: Report) -> None:
-        """Queue a report that goes out with the next commit, or soon; no verdict. For runners."""
-        loop = asyncio.get_running_loop()
-        self._queue.append((report, loop.create_future()))
-        if self._pump is None and self._soon is None:
-            self._soon = loop.call_later(_SOON, self._start_pump)
+        return await judged
 
     def _start_pump(self) -> None:
-        if self._soon is not None:
-            self._soon.cancel()
-            self._soon = None
         if self._pump is None:
             self._pump = asyncio.create_task(self._drain())
 
@@ -208,22 +193,17 @@ class ScanClaim(HeldScan):
                 self._start_pump()
 
     async def _commit(self, batch: list[_Queued]) -> None:
-        written = [report for report, _ in batch]
+        written = [report for reported, _ in batch for report in reported]
         try:
             flow = self.holding.commit(written, self._ids.operation())
             verdicts: list[Exception | None] = await drive(flow, self._stores)
         except asyncio.CancelledError:
-            self._give([StorageUnavailable(INTERRUPTED)] * len(batch), batch)
+            _give([StorageUnavailable(INTERRUPTED)] * len(written), batch)
             raise
         except Exception as error:  # noqa: BLE001 - it belongs to those who wait for the verdict
-            verdicts = [error] * len(batch)
+            verdicts = [error] * len(written)
         self._note()
-        self._give(verdicts, batch)
-
-    def _give(self, verdicts: Sequence[Exception | None], batch: list[_Queued]) -> None:
-        for (_, done), verdict in zip(batch, verdicts, strict=True):
-            if not done.done():
-                done.set_result(verdict)
+        _give(verdicts, batch)
 
     def _note(self) -> None:
         """Wake those who wait for a reason to stop."""
@@ -241,3 +221,12 @@ class ScanClaim(HeldScan):
                 return
             except Exception as error:  # noqa: BLE001 - whatever it was, the next beat is due
                 logger.warning("heartbeat of scan %s: %r", self.scan_id, error)
+
+
+def _give(verdicts: Sequence[Exception | None], batch: list[_Queued]) -> None:
+    """Hand out the verdicts of a commit to those who wait for theirs."""
+    left = iter(verdicts)
+    for reported, judged in batch:
+        theirs = list(islice(left, len(reported)))
+        if not judged.done():
+            judged.set_result(theirs)

@@ -3,6 +3,7 @@
 Laws
 - An operation ends within its timeout, with `StorageUnavailable` when a store does not answer.
 - A request whose reply was lost is repeated with the same ids, so it is applied once.
+- What follows a write in its flow is seen through like the write.
 """
 
 from __future__ import annotations
@@ -14,19 +15,18 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from oppscan.backends.base import StorageBackend
 from oppscan.clock import delay, delay_blocking, elapsed
 from oppscan.errors import InvalidInput, OppscanError, StorageUnavailable
-from oppscan.flow import AskHost, Call, Flow, Tell, Wish, next_pause, share_of
+from oppscan.flow import AskHost, Call, Flow, Tell, next_pause, share_of
 from oppscan.model import Event, ScanStatus
 
 T = TypeVar("T")
 Observer = Callable[[Event], None]
 
 logger: Final = logging.getLogger("oppscan")
-
-_LEVELS: Final = {"missed": logging.WARNING, "claim_lost": logging.WARNING}
 
 
 class Stores(Struct, frozen=True):
@@ -37,16 +37,21 @@ class Stores(Struct, frozen=True):
     timeout: float
     observers: tuple[Observer, ...] = ()
 
-    def tell(self, event: Event) -> None:
-        """Tell the log and the observers; an observer that raises is logged, no more."""
-        level = _LEVELS.get(event.kind, logging.DEBUG)
-        if logger.isEnabledFor(level):
-            shown = {"scan_id": event.scan_id, "owner": event.owner, "detail": event.detail}
-            logger.log(level, "%s scan=%s %s", event.kind, event.scan_id, event.detail, extra=shown)
+    def tell(self, news: Tell) -> None:
+        """Tell the log and the observers, where anybody listens."""
+        level = logging.WARNING if news.warn else logging.DEBUG
+        if self.observers or logger.isEnabledFor(level):
+            for event in news.events:
+                self._tell(event, level)
+
+    def _tell(self, event: Event, level: int) -> None:
+        """Tell one event; an observer that raises is logged, no more."""
+        shown = {"scan_id": event.scan_id, "owner": event.owner, "detail": event.detail}
+        logger.log(level, "%s scan=%s %s", event.kind, event.scan_id, event.detail, extra=shown)
         for observer in self.observers:
             try:
                 observer(event)
-            except Exception:
+            except Exception:  # foreign code; what it raises must not fail the operation
                 logger.exception("observer %r failed on %s", observer, event.kind)
 
 
@@ -55,42 +60,33 @@ def _late(call: Call[Any], stores: Stores) -> StorageUnavailable:
     return StorageUnavailable(f"{backend!r} gave no answer within {stores.timeout:g} s")
 
 
-class _Steps:
-    """A flow, stepped by answers and errors alike."""
-
-    def __init__(self, flow: Flow[T]) -> None:
-        self.flow = flow
-        self.answer: object = None
-        self.error: Exception | None = None
-
-    def next(self) -> Wish:
-        error, answer = self.error, self.answer
-        self.error = self.answer = None
-        return self.flow.throw(error) if error is not None else self.flow.send(answer)
-
-
 async def drive(flow: Flow[T], stores: Stores) -> T:
     """Run a flow, awaiting its stores."""
     deadline = elapsed() + stores.timeout
-    steps = _Steps(flow)
+    answer: object = None
+    error: Exception | None = None
+    wrote = False
     while True:
         try:
-            wish = steps.next()
+            wish = flow.send(answer) if error is None else flow.throw(error)
         except StopIteration as stop:
             result: T = stop.value
             return result
+        answer = error = None
         try:
             if isinstance(wish, Call):
                 began = elapsed()
-                steps.answer = (await _call(wish, stores, deadline), elapsed() - began)
+                call = replace(wish, follows_write=True) if wrote else wish
+                wrote = wrote or wish.writes
+                answer = (await _call(call, stores, deadline), elapsed() - began)
             elif isinstance(wish, Tell):
-                stores.tell(wish.event)
+                stores.tell(wish)
             else:
                 began = elapsed()
                 async with asyncio.timeout(max(0.0, deadline - began)):
-                    steps.answer = (await _ask_host(wish), elapsed() - began)
-        except Exception as error:  # noqa: BLE001 - the flow decides what it means
-            steps.error = error
+                    answer = (await _ask_host(wish), elapsed() - began)
+        except Exception as raised:  # noqa: BLE001 - the flow decides what it means
+            error = raised
 
 
 async def _call(call: Call[Any], stores: Stores, deadline: float) -> object:
@@ -123,24 +119,29 @@ async def _ask_host(wish: AskHost) -> ScanStatus | None:
 def drive_blocking(flow: Flow[T], stores: Stores) -> T:
     """Run a flow, blocking on its stores; no event loop, no other thread."""
     deadline = elapsed() + stores.timeout
-    steps = _Steps(flow)
+    answer: object = None
+    error: Exception | None = None
+    wrote = False
     while True:
         try:
-            wish = steps.next()
+            wish = flow.send(answer) if error is None else flow.throw(error)
         except StopIteration as stop:
             result: T = stop.value
             return result
+        answer = error = None
         try:
             if isinstance(wish, Call):
                 began = elapsed()
-                steps.answer = (_call_blocking(wish, stores, deadline), elapsed() - began)
+                call = replace(wish, follows_write=True) if wrote else wish
+                wrote = wrote or wish.writes
+                answer = (_call_blocking(call, stores, deadline), elapsed() - began)
             elif isinstance(wish, Tell):
-                stores.tell(wish.event)
+                stores.tell(wish)
             else:
                 began = elapsed()
-                steps.answer = (_ask_host_blocking(wish), elapsed() - began)
-        except Exception as error:  # noqa: BLE001 - the flow decides what it means
-            steps.error = error
+                answer = (_ask_host_blocking(wish), elapsed() - began)
+        except Exception as raised:  # noqa: BLE001 - the flow decides what it means
+            error = raised
 
 
 def _call_blocking(call: Call[Any], stores: Stores, deadline: float) -> object:

@@ -85,15 +85,19 @@ class HeldScan:
         """Whether this is a forked child of the process that claimed."""
         return os.getpid() != self._process
 
+    def _refuse_in_child(self) -> None:
+        """Refuse to write from a forked child."""
+        if self._forked:
+            msg = (
+                f"the claim on scan {self.scan_id} belongs to the parent process and did not "
+                "cross the fork"
+            )
+            raise ClaimLost(msg, scan_id=self.scan_id)
+
     def _writable(self) -> Holding:
         """Refuse to write with a claim that ended, or from a forked child."""
         holding = self.holding
-        if self._forked:
-            msg = (
-                f"the claim on scan {holding.scan.scan_id} belongs to the parent process and did "
-                "not cross the fork"
-            )
-            raise ClaimLost(msg, scan_id=holding.scan.scan_id)
+        self._refuse_in_child()
         if not holding.writable:
             raise holding.lost()
         return holding

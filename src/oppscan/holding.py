@@ -13,98 +13,18 @@ Laws
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import assert_never
+from collections.abc import Iterator, Sequence
 
-from msgspec import Struct
-from msgspec.structs import replace
-
-from oppscan import codec, lifecycle, ttl, writes
+from oppscan import codec, ttl, writes
+from oppscan.drafting import Draft, Heartbeat, Report
 from oppscan.errors import ClaimLost, InvalidInput
 from oppscan.flow import Flow, Tell, ask
 from oppscan.inputs import Limits
-from oppscan.lifecycle import Finish, Scan, beat, conclude, release
-from oppscan.model import Event, OutcomeState, ScanStatus
+from oppscan.lifecycle import Scan, conclude, release
+from oppscan.model import Event, ScanStatus
 from oppscan.ops import Applied, Apply, Resolve
-from oppscan.progress import read_payload
-from oppscan.record import (
-    NOW,
-    OUTCOME_CODE,
-    OUTCOME_STATES,
-    Chunk,
-    Head,
-    OutcomeEvent,
-    Spec,
-    after,
-    settle_head,
-)
+from oppscan.record import OUTCOME_STATES, Head, OutcomeEvent, Spec, settle_head
 from oppscan.views import has_outcome, status_of
-from oppscan.writes import Additions
-
-
-class Started(Struct, frozen=True):
-    """A strategy was started."""
-
-    index: int
-
-
-class Reported(Struct, frozen=True):
-    """A strategy has its outcome; ``body`` is its opportunities, packed."""
-
-    index: int
-    state: OutcomeState
-    found: int = 0
-    body: bytes = b""
-    error: str | None = None
-    scores: tuple[float, ...] = ()
-
-
-class Payload(Struct, frozen=True):
-    """The host posted a whole result dictionary; ``body`` is it, packed."""
-
-    payload: dict[str, object]
-    body: bytes
-    final: bool
-
-
-class Heartbeat(Struct, frozen=True):
-    """The holder is alive."""
-
-
-class Ending(Struct, frozen=True):
-    """The holder ends the scan: ``error`` None completes it, otherwise it failed."""
-
-    error: str | None = None
-    summary: bytes | None = None
-
-
-class Letting(Struct, frozen=True):
-    """The holder lets the scan go."""
-
-
-Report = Started | Reported | Payload | Heartbeat | Ending | Letting
-
-
-class _Draft:
-    """A commit in the making: what is accepted so far, laid over what the store has."""
-
-    def __init__(self, head: Head) -> None:
-        self.head = head
-        self.latest: dict[int, OutcomeEvent] = {}  # one event says all: an outcome tells its start
-        self.data: list[bytes] = []
-        self.fresh = False
-        self.ending: Ending | None = None
-        self.finish: Finish | None = None
-        self.letting = False
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing may follow what was accepted."""
-        return self.ending is not None or self.letting
-
-    def add_event(self, head: Head, event: OutcomeEvent) -> None:
-        self.head = head
-        self.latest[event.index] = event
 
 
 class Holding:
@@ -126,7 +46,7 @@ class Holding:
         self.index: dict[str, int] = {name: number for number, name in enumerate(spec.strategies)}
         self.seconds_left: float | None = None  # the runner's estimate
         self.ended: str | None = None  # why this claim may write no more
-        self._unsure: dict[str, tuple[_Draft, Head, Sequence[Report]]] = {}
+        self._unsure: dict[str, tuple[Draft, Head, Sequence[Report]]] = {}
         self._settled: list[Report] = []
 
     @property
@@ -182,138 +102,36 @@ class Holding:
             elif (yield from self._applied_before()) != operation:
                 self._unsure.pop(operation, None)  # refused, so it is certain
                 continue
-            yield from self._tell(draft)
+            yield Tell(self._events(draft))
             self._settled = [report for report in self._settled if report not in reports]
             return verdicts
 
-    # --- Drafting: pure -------------------------------------------------------------------------
-
     def _draft(
         self, reports: Sequence[Report], operation: str
-    ) -> tuple[_Draft | None, list[Exception | None]]:
+    ) -> tuple[Draft | None, list[Exception | None]]:
         """Judge each report and gather what the accepted ones write."""
-        draft = _Draft(beat(self.scan.head, operation))
+        draft = Draft(
+            self.scan, self.spec, self.outcomes,
+            limits=self.limits, operation=operation, seconds_left=self.seconds_left,
+        )  # fmt: skip
         verdicts: list[Exception | None] = []
         accepted = False
         for report in reports:
             verdicts.append(None)
-            if report in self._settled:
+            if self._settled and report in self._settled:
                 continue  # an earlier try of this very report was applied, its reply lost
             try:
-                self._add(draft, report)
+                draft.add(report)
                 accepted = True
             except (InvalidInput, ClaimLost) as refused:
                 verdicts[-1] = refused
         return (draft if accepted else None), verdicts
 
-    def _add(self, draft: _Draft, report: Report) -> None:
-        """Accept a report into the draft, or raise before anything of the draft was changed."""
-        if draft.over:
-            msg = f"scan {self.scan.scan_id} was ended by an earlier call; nothing was written"
-            raise ClaimLost(msg, scan_id=self.scan.scan_id)
-        match report:
-            case Started():
-                self._add_start(draft, report)
-            case Reported():
-                self._add_outcome(draft, report)
-            case Payload():
-                self._add_payload(draft, report)
-            case Ending():
-                draft.ending = report
-            case Letting():
-                draft.letting = True
-            case Heartbeat():
-                pass
-            case _:
-                assert_never(report)
-
-    def _in_mode(self, head: Head, mode: str) -> Head:
-        if head.mode not in {"", mode}:
-            msg = (
-                f"scan {self.scan.scan_id} reports by {head.mode}: its first progress write fixed "
-                f"that, so it cannot report by {mode}"
-            )
-            raise InvalidInput(msg, scan_id=self.scan.scan_id)
-        return replace(head, mode=mode, revision=self.scan.head.revision + 1, progressed_at=NOW)
-
-    def _open(self, draft: _Draft, index: int) -> OutcomeEvent | None:
-        """Give the last event of a strategy; `InvalidInput` where that is its outcome."""
-        event = draft.latest.get(index) or self.outcomes[index]
-        if event is not None and has_outcome(event):
-            name, state = self.spec.strategies[index], OUTCOME_STATES[event.state]
-            msg = (
-                f"strategy {name!r} of scan {self.scan.scan_id} has its outcome already "
-                f"({state}), and an outcome is final"
-            )
-            raise InvalidInput(msg, scan_id=self.scan.scan_id)
-        return event
-
-    def _add_start(self, draft: _Draft, report: Started) -> None:
-        head = self._in_mode(draft.head, "outcomes")
-        self._open(draft, report.index)
-        running = OUTCOME_CODE[OutcomeState.RUNNING]
-        draft.add_event(head, OutcomeEvent(report.index, running, started_at=NOW))
-
-    def _add_outcome(self, draft: _Draft, report: Reported) -> None:
-        head = self._in_mode(draft.head, "outcomes")
-        before = self._open(draft, report.index)
-        size = head.size + len(report.body)
-        if size > self.limits.max_scan_bytes:
-            msg = (
-                f"the opportunities of scan {self.scan.scan_id} would take {size} bytes with those "
-                f"of {self.spec.strategies[report.index]!r}, over the limit of "
-                f"{self.limits.max_scan_bytes} (Limits.max_scan_bytes)"
-            )
-            raise InvalidInput(msg, scan_id=self.scan.scan_id)
-        event = OutcomeEvent(
-            report.index,
-            OUTCOME_CODE[report.state],
-            report.found,
-            started_at=None if before is None else before.started_at,
-            finished_at=NOW,
-            error=report.error,
-        )
-        head = replace(
-            head,
-            size=size,
-            productive=True,
-            counts=lifecycle.count(head.counts, (event,)),
-            opportunities=head.opportunities + report.found,
-            eta_at=self._eta(),
-        )
-        draft.add_event(head, event)
-        if report.found:
-            draft.data.append(codec.encode(Chunk("o", report.index, report.body, report.scores)))
-
-    def _eta(self) -> int | None:
-        left = self.seconds_left
-        return None if left is None else after(ttl.to_ms(left))
-
-    def _add_payload(self, draft: _Draft, report: Payload) -> None:
-        head = self._in_mode(draft.head, "payload")
-        posted = read_payload(report.payload, head, final=report.final)
-        found, size = posted.found, len(report.body)
-        draft.head = replace(head, posted=posted, productive=True, opportunities=found, size=size)
-        draft.data = [codec.encode(Chunk("p", -1, report.body))]
-        draft.fresh = True
-        if report.final:
-            draft.ending = Ending()
-
     # --- Writing --------------------------------------------------------------------------------
 
-    def _write(self, draft: _Draft, operation: str) -> tuple[Apply, Head]:
+    def _write(self, draft: Draft, operation: str) -> tuple[Apply, Head]:
         """Give the write of a draft, and the head that it puts."""
-        most, seen = self.limits.max_remembered, self.scan.head
-        added = Additions(
-            tuple(codec.encode(event) for event in draft.latest.values()),
-            tuple(draft.data),
-            draft.fresh,
-        )
-        head = replace(
-            draft.head,
-            events=seen.events + len(draft.latest),
-            data=len(draft.data) + (0 if draft.fresh else seen.data),
-        )
+        most, head, added = self.limits.max_remembered, draft.head(), draft.additions
         if draft.ending is None:
             head = release(head) if draft.letting else head
             return writes.write(self.scan, head, operation, most, added), head
@@ -326,7 +144,7 @@ class Holding:
             summary=draft.ending.summary, added=added,
         )  # fmt: skip
 
-    def _absorb(self, draft: _Draft, head: Head, operation: str, now: int) -> None:
+    def _absorb(self, draft: Draft, head: Head, operation: str, now: int) -> None:
         """Take over what the store has taken, with the instant at which it took it."""
         settled = settle_head(head, now)
         self._unsure.clear()
@@ -371,19 +189,19 @@ class Holding:
             self.scan = Scan(scan_id, stored.version, found, reply.now)
         return None
 
-    def _tell(self, draft: _Draft) -> Flow[None]:
-        head = self.scan.head
+    def _events(self, draft: Draft) -> Iterator[Event]:
+        """Give what a commit was about, for those who listen."""
+        scan_id, head = self.scan.scan_id, self.scan.head
         for event in draft.latest.values():
             state = OUTCOME_STATES[event.state]
-            if not state.done:
-                continue
-            detail: dict[str, object] = {
-                "strategy": self.spec.strategies[event.index],
-                "state": state.value,
-                "found": event.found,
-            }
-            yield Tell(Event("strategy", self.scan.scan_id, head.owner, detail))
+            if state.done:
+                detail: dict[str, object] = {
+                    "strategy": self.spec.strategies[event.index],
+                    "state": state.value,
+                    "found": event.found,
+                }
+                yield Event("strategy", scan_id, head.owner, detail)
         if draft.ending is not None:
-            yield Tell(Event("finished", self.scan.scan_id, head.owner, {"state": head.state}))
+            yield Event("finished", scan_id, head.owner, {"state": head.state})
         elif draft.letting:
-            yield Tell(Event("released", self.scan.scan_id, head.owner))
+            yield Event("released", scan_id, head.owner)

@@ -9,17 +9,17 @@ Laws
 
 from __future__ import annotations
 
-import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final
 
 import msgspec
 from attrs import field, fields, frozen
 
 from oppscan.errors import InvalidInput
-from oppscan.model import Reuse
+from oppscan.model import Model, Reuse
 from oppscan.payload import plain_object
 from oppscan.ttl import duration
 
@@ -30,8 +30,8 @@ _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _KEY_VERSION: Final = b"oppscan request 1"
 
 
-@frozen(kw_only=True)
-class Limits:
+@frozen(kw_only=True, repr=False)
+class Limits(Model):
     """Bounds on what one scan and one owner may take. Sizes are bytes as stored, uncompressed.
 
     ``max_remembered``: scans kept in an owner's index; the oldest finished goes first, a live
@@ -150,17 +150,25 @@ def check_reuse(value: object) -> Reuse:
     return value
 
 
+def _sha256(data: bytes) -> str:
+    """Give the SHA-256 in hex; imported here, because importing oppscan should be quick."""
+    from hashlib import sha256
+
+    return sha256(data).hexdigest()
+
+
+@lru_cache(maxsize=1024)  # each call of an owner's names the owner
 def owner_tag(owner: str) -> str:
     """Give the 16 hex digits that start the ids of an owner's scans; the first two are the shard.
 
     They tell which owner a scan may belong to, never that it does: the record has the last word.
     """
-    return hashlib.sha256(b"oppscan owner\0" + owner.encode()).hexdigest()[:16]
+    return _sha256(b"oppscan owner\0" + owner.encode())[:16]
 
 
 def key_name(key: str) -> str:
     """Give the 24 hex digits under which a request key is stored."""
-    return hashlib.sha256(b"oppscan key\0" + key.encode()).hexdigest()[:24]
+    return _sha256(b"oppscan key\0" + key.encode())[:24]
 
 
 def request_key(strategies: Iterable[str], params: Mapping[str, object] | None = None) -> str:
@@ -177,7 +185,7 @@ def request_key(strategies: Iterable[str], params: Mapping[str, object] | None =
 def key_of(names: Iterable[str], params: Mapping[str, object]) -> str:
     """Name a request that was checked already."""
     text = msgspec.json.encode((sorted(names), params), order="sorted")
-    return hashlib.sha256(_KEY_VERSION + b"\0" + text).hexdigest()
+    return _sha256(_KEY_VERSION + b"\0" + text)
 
 
 def describe_error(error: object, what: str) -> str:

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from oppscan.drafting import Ending, Letting, Report
 from oppscan.errors import StorageFull, StorageUnavailable
-from oppscan.holding import Ending, Holding, Letting, Report
+from oppscan.holding import Holding
 from oppscan.inputs import describe_error
 
 INTERRUPTED: Final = "the write was interrupted; it may have been applied"

@@ -11,6 +11,7 @@ Laws
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Final
@@ -265,7 +266,6 @@ def conclude(
         counts=counts,
         error=text,
         finished_at=NOW,
-        events=head.events + len(events),
     )
     return Finish(final, events, tuple(full))
 
@@ -307,11 +307,9 @@ def _verdict(
 
 def count(counts: Counts, events: Sequence[OutcomeEvent]) -> Counts:
     """Add final events to the counts."""
-    for event in events:
-        name = OUTCOME_STATES[event.state].value
-        if name in _COUNTED:
-            counts = replace(counts, **{name: getattr(counts, name) + 1})
-    return counts
+    names = Counter(OUTCOME_STATES[event.state].value for event in events)
+    more = {name: getattr(counts, name) + n for name, n in names.items() if name in _COUNTED}
+    return replace(counts, **more)
 
 
 _COUNTED: Final = frozenset(Counts.__struct_fields__)

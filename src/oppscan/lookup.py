@@ -9,26 +9,26 @@ Laws
 - What is torn is looked for further on, and is lost only if nothing can rebuild it.
 - Only finished records are copied forward, and only where nothing stands; live ones are read
   through. A healing write that fails never fails the read.
-- The owner is checked in the record, on every read (incident I11).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, cast
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
-from oppscan import codec, ttl, writes
-from oppscan.errors import CorruptRecord, InvalidInput, StorageError, StorageUnavailable
-from oppscan.flow import AskHost, Flow, HostLookup, ask, timed
-from oppscan.inputs import key_name, owner_tag
+from oppscan import ttl, writes
+from oppscan.errors import InvalidInput, StorageError, StorageUnavailable
+from oppscan.flow import AskHost, Call, Flow, HostLookup, ask
+from oppscan.inputs import key_name
 from oppscan.lifecycle import Scan
 from oppscan.model import LookupStepTrace, LookupTrace, ScanStatus
 from oppscan.ops import LATEST, Apply, Erase, Resolve, Resolved, Sighting
-from oppscan.record import PARTS, Frames, Head, OutcomeEvent, Part, Spec, Stamped
-from oppscan.views import fold, status_of
+from oppscan.recent import Recent
+from oppscan.record import PARTS
+from oppscan.sightings import READERS, Found, Gone, Query
 
 STEPS: Final = ("near", "record", "result", "owner_index", "fallbacks")
 
@@ -44,67 +44,52 @@ class LookupStep(Struct, frozen=True):
     find: HostLookup
 
 
-class Found(Struct, frozen=True):
-    """A scan that was read whole, as far as it was asked for; ``store`` is where it lives."""
-
-    scan: Scan
-    spec: Spec
-    events: tuple[OutcomeEvent | None, ...] | None
-    data: Frames | None
-    store: int = 0
-
-    @property
-    def status(self) -> ScanStatus:
-        """The scan as users see it."""
-        return status_of(self.scan.scan_id, self.scan.head, self.scan.now, self.spec, self.events)
-
-
-class Gone(Struct, frozen=True):
-    """Why there is no scan to give: ``expired``, ``lost``, ``unknown`` or ``unreachable``."""
-
-    saw: str
-    status: ScanStatus | None = None
-    error: StorageError | None = None
-    detail: str = ""
-
-
 class Hosted(Struct, frozen=True):
     """A status that one of the host's own steps gave."""
 
     status: ScanStatus
 
 
+Asked = tuple[str, Found | Gone | Hosted, float]
+"""A step that was asked: its name, what it gave, and the seconds that it took."""
+
+
+def _traced(name: str, result: Found | Gone | Hosted, took: float) -> LookupStepTrace:
+    if isinstance(result, Gone):
+        return LookupStepTrace(name, result.saw, result.detail, took)
+    left = None
+    if isinstance(result, Found):
+        left = (ttl.expires_at(result.scan.head) - result.scan.now) / 1000
+    return LookupStepTrace(name, "found", "", took, left)
+
+
 class Answer(Struct, frozen=True):
     """How a lookup ended, with the trace of how it got there."""
 
     result: Found | Gone | Hosted
-    trace: LookupTrace
-
-
-class Query(Struct, frozen=True):
-    """What is looked for: a scan by id, or an owner's newest under a pointer's name."""
-
     scan_id: str | None
     owner: str | None
-    parts: frozenset[Part] = frozenset({"spec", "events"})
-    name: str = LATEST
-    data_from: int = 0
+    steps: tuple[Asked, ...]
 
-    def request(self) -> Resolve:
-        """Ask a store for it."""
-        tag = (
-            owner_tag(self.owner or "") if self.scan_id is None else self.scan_id.partition("-")[0]
-        )
-        return Resolve(self.scan_id, tag, self.name, self.parts, self.data_from)
+    @property
+    def trace(self) -> LookupTrace:
+        """How it got there; made when asked for, as most lookups never are."""
+        saw = self.result.saw if isinstance(self.result, Gone) else "found"
+        steps = tuple(_traced(*asked) for asked in self.steps)
+        return LookupTrace(self.scan_id, self.owner, steps, saw, self.result.status)
 
 
 class Sources(Struct, frozen=True):
-    """Where to look: how many stores, which steps, how long an index is, which store is first."""
+    """Where to look: how many stores, which steps, how long an index is, which store is first.
+
+    ``recent``: what was decoded lately, so that equal bytes are decoded once.
+    """
 
     stores: int = 1
     steps: tuple[str | LookupStep, ...] = STEPS
     remembered: int = 1000
     first: int = 0
+    recent: Recent = field(default_factory=Recent)
 
 
 def check_steps(steps: Sequence[str | LookupStep] | None) -> tuple[str | LookupStep, ...]:
@@ -121,115 +106,20 @@ def check_steps(steps: Sequence[str | LookupStep] | None) -> tuple[str | LookupS
     return tuple(steps)
 
 
-# --- Reading one store's reply: pure ------------------------------------------------------------
-
-
-def _read(seen: Sighting, head: Head, version: str, now: int, query: Query) -> Found | Gone:
-    """Read a scan whose head is known; lost, when a part of it is not there."""
-    scan = Scan(seen.scan_id, version, head, now)
-    if not _owned(head, query) or now >= ttl.forgotten_at(head):
-        return Gone("unknown")
-    if now >= ttl.expires_at(head):
-        return Gone("expired", status_of(seen.scan_id, head, now))
-    spec = codec.decode_spec(seen.spec, seen.scan_id)
-    if spec is None and "spec" in query.parts:
-        return Gone("lost", status_of(seen.scan_id, head, now), detail="its description is gone")
-    if spec is not None and len(spec.strategies) != head.total:
-        msg = f"scan {seen.scan_id} has {head.total} strategies, and names {len(spec.strategies)}"
-        raise CorruptRecord(msg, scan_id=seen.scan_id)
-    events = None
-    if "events" in query.parts:
-        if _reach(seen.events) < head.events:
-            return Gone("lost", status_of(seen.scan_id, head, now), detail="its outcomes are gone")
-        folded = fold(codec.decode_events(seen.events, seen.scan_id), head.total)
-        events = tuple(folded)
-    return Found(scan, spec or Spec({}, {}, ()), events, seen.data)
-
-
-def _reach(frames: Frames | None) -> int:
-    return 0 if frames is None else frames.reach
-
-
-def _owned(head: Head, query: Query) -> bool:
-    return query.owner is None or head.owner == query.owner
-
-
-def _from_record(seen: Sighting, now: int, query: Query) -> Found | Gone:
-    head = codec.decode_head(seen.head, seen.scan_id)
-    if head is None or seen.head is None:
-        return Gone("unknown")
-    return _read(seen, head, seen.head.version, now, query)
-
-
-def _from_result(seen: Sighting, now: int, query: Query) -> Found | Gone:
-    """Rebuild a finished record from the envelope at the end of its results."""
-    envelope = codec.decode_envelope(seen.data, seen.scan_id)
-    if envelope is None or seen.data is None:
-        return Gone("unknown")
-    stamp = seen.data.items[-1].stamp
-    head = codec.read_head(envelope.head, stamp, seen.scan_id)
-    for newer in (codec.decode_head(seen.head, seen.scan_id), _entry_head(seen)):
-        if newer is not None and newer.revision == head.revision:
-            head = newer  # it saw an extension that the envelope did not
-            break
-    frames = tuple(Stamped(stamp, body) for body in envelope.events)
-    rebuilt = replace(
-        seen,
-        spec=Frames(1, 0, (Stamped(stamp, envelope.spec),)),
-        events=Frames(len(frames), 0, frames),
-    )
-    head = replace(head, events=len(frames))  # folded: the last event of each strategy
-    return _read(rebuilt, head, "", now, query)
-
-
-def _entry_head(seen: Sighting) -> Head | None:
-    entry = seen.entry
-    return None if entry is None else codec.read_head(entry.body, entry.stamp, seen.scan_id)
-
-
-def _from_index(seen: Sighting, now: int, query: Query) -> Found | Gone:
-    """Tell lost and expired from unknown, by the owner's index or by what is left of the scan."""
-    head = _entry_head(seen)
-    if head is None:
-        torn = seen.head is None and (seen.spec or seen.events or seen.data)
-        return Gone("lost", detail="only parts of it are left") if torn else Gone("unknown")
-    if not _owned(head, query) or now >= ttl.forgotten_at(head):
-        return Gone("unknown")
-    status = status_of(seen.scan_id, head, now)
-    if now >= ttl.expires_at(head):
-        return Gone("expired", status)
-    return Gone("lost", status, detail="the index still lists it, its record is gone")
-
-
-_READERS: Final[dict[str, Callable[[Sighting, int, Query], Found | Gone]]] = {
-    "record": _from_record,
-    "result": _from_result,
-    "owner_index": _from_index,
-}
-
-
-# --- Asking in order ----------------------------------------------------------------------------
-
-
 class _Search:
     """One lookup under way: what each step saw, and the best that is known so far."""
 
     def __init__(self, query: Query, sources: Sources) -> None:
         self.query = query
         self.sources = sources
-        self.trace: list[LookupStepTrace] = []
+        self.asked: list[Asked] = []
         self.best = Gone("unknown")
         self.scan_id = query.scan_id
         self.first: tuple[Resolved | None, float] | None = None
 
     def note(self, name: str, result: Found | Gone | Hosted, took: float) -> None:
-        """Add a step to the trace, and remember the weightiest miss."""
-        left = None
-        if isinstance(result, Found):
-            left = (ttl.expires_at(result.scan.head) - result.scan.now) / 1000
-        saw = result.saw if isinstance(result, Gone) else "found"
-        detail = result.detail if isinstance(result, Gone) else ""
-        self.trace.append(LookupStepTrace(name, saw, detail, took, left))
+        """Remember a step, and the weightiest miss."""
+        self.asked.append((name, result, took))
         silent = self.best.error is not None  # then nothing but a find is worth more
         if isinstance(result, Gone) and not silent and _WEIGHT[result.saw] > _WEIGHT[self.best.saw]:
             self.best = result
@@ -242,18 +132,15 @@ class _Search:
                 result = yield from self.ask_host(step)
             elif step == "fallbacks":
                 result = yield from self.ask_fallbacks()
-            elif step in _READERS:
+            elif step in READERS:
                 result = yield from self.ask_first(step)
             if result is not None:
                 return self.answer(result)
         return self.answer(self.best)
 
     def answer(self, result: Found | Gone | Hosted) -> Answer:
-        """Close the trace."""
-        saw = result.saw if isinstance(result, Gone) else "found"
-        query = self.query
-        trace = LookupTrace(self.scan_id, query.owner, tuple(self.trace), saw, result.status)
-        return Answer(result, trace)
+        """Close the lookup."""
+        return Answer(result, self.scan_id, self.query.owner, tuple(self.asked))
 
     def ask_first(self, step: str) -> Flow[Found | Gone | None]:
         """Read one step off the first store's reply, which is asked for once."""
@@ -263,16 +150,24 @@ class _Search:
         reply, took = self.first
         result = self.read(step, step, reply, took)
         if isinstance(result, Found):
-            result = replace(result, store=store)
-            yield from self.heal(result, step, cast("Resolved", reply))
+            if store != result.store:
+                result = replace(result, store=store)
+            heal = self.healing(result, step, cast("Resolved", reply))
+            if heal is not None:
+                yield from self.heal(heal)
         return result
 
     def ask_store(self, store: int) -> Flow[tuple[Resolved | None, float]]:
-        """Read one store; its silence is remembered, not raised."""
+        """Read one store; its silence is remembered, not raised.
+
+        A further store's silence does not outweigh that the first one is silent or torn.
+        """
         try:
-            reply, took = yield from timed(store, self.query.request())
+            call = Call(store, self.query.request())
+            reply, took = cast("tuple[Resolved, float]", (yield call))
         except StorageUnavailable as error:
-            self.best = Gone("unreachable", error=error, detail=str(error))
+            if store == self.sources.first or self.best.saw not in _TROUBLE:
+                self.best = Gone("unreachable", error=error, detail=str(error))
             return None, 0.0
         return reply, took
 
@@ -288,20 +183,17 @@ class _Search:
             self.note(name, Gone("unknown"), took)
             return None
         self.scan_id = seen.scan_id
-        result = _READERS[step](seen, reply.now, self.query)
+        result = READERS[step](seen, reply.now, self.query, self.sources.recent)
         self.note(reply.via if name == "record" else name, result, took)
         return result if isinstance(result, Found) or result.saw == "expired" else None
 
     def ask_fallbacks(self) -> Flow[Found | Gone | None]:
         """Ask the further stores. Where the first one is down or torn, only for finished scans."""
-        settled_only = self.best.saw in {"lost", "unreachable"}
+        settled_only = self.best.saw in _TROUBLE
         for store in range(1, self.sources.stores):
-            before = self.best
             reply, took = yield from self.ask_store(store)
-            if reply is None and before.saw in {"lost", "unreachable"}:
-                self.best = before
             for step in self.sources.steps:
-                if not isinstance(step, str) or step not in _READERS:
+                if not isinstance(step, str) or step not in READERS:
                     continue
                 result = self.read(f"{step}@{store}", step, reply, took)
                 if isinstance(result, Found) and settled_only and result.scan.head.live:
@@ -327,7 +219,7 @@ class _Search:
                 yield from self.take_back(scan, found.store)
                 return replace(found, store=0)
         except StorageError as error:
-            self.trace.append(LookupStepTrace("copy", "unreachable", str(error)))
+            self.asked.append(("copy", Gone("unreachable", detail=str(error)), 0.0))
         return found
 
     def take_back(self, scan: Scan, store: int) -> Flow[None]:
@@ -337,21 +229,23 @@ class _Search:
             names = (LATEST, key_name(scan.head.key))
             yield from ask(0, Apply((), (Erase(scan.scan_id, scan.tag, names),)))
 
-    def heal(self, found: Found, step: str, reply: Resolved) -> Flow[None]:
-        """Write back what a lookup found missing; best effort."""
+    def healing(self, found: Found, step: str, reply: Resolved) -> Apply | None:
+        """Give what writes back what a lookup found missing; mostly nothing is."""
         seen = cast("Sighting", reply.sighting)
         scan, most = found.scan, self.sources.remembered
         if step == "result":
             version = None if seen.head is None else seen.head.version
-            heal = writes.rebuild(scan, version, found.spec, found.events or (), most)
-        elif seen.entry is None and not reply.index:
-            heal = writes.reenter(scan, most)
-        else:
-            return
+            return writes.rebuild(scan, version, found.spec, found.events or (), most)
+        if seen.entry is None and not reply.index:
+            return writes.reenter(scan, most)
+        return None
+
+    def heal(self, heal: Apply) -> Flow[None]:
+        """Write back what was missing; best effort."""
         try:
             yield from ask(self.sources.first, heal)
         except StorageError as error:
-            self.trace.append(LookupStepTrace("heal", "unreachable", str(error)))
+            self.asked.append(("heal", Gone("unreachable", detail=str(error)), 0.0))
 
     def ask_host(self, step: LookupStep) -> Flow[Hosted | None]:
         """Ask a step of the host's own, which needs a scan's id."""
@@ -370,6 +264,7 @@ class _Search:
 
 
 _WEIGHT: Final = {"unknown": 0, "unreachable": 1, "lost": 2, "expired": 3}
+_TROUBLE: Final = frozenset({"unreachable", "lost"})
 
 
 def look(query: Query, sources: Sources) -> Flow[Answer]:

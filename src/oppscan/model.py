@@ -84,13 +84,18 @@ class Model:
     __slots__ = ()
     __attrs_attrs__: ClassVar[tuple[Any, ...]] = ()
 
+    def __repr__(self) -> str:
+        """Give all fields by name; once for all models, which spares imports a third."""
+        values = (f"{a.name}={getattr(self, a.name)!r}" for a in self.__attrs_attrs__)
+        return f"{type(self).__name__}({', '.join(values)})"
+
     def to_dict(self) -> JSON:
         """Give JSON-ready data: datetimes as ISO 8601 text, tuples as lists."""
         names = (attribute.name for attribute in self.__attrs_attrs__)
         return {name: _jsonable(getattr(self, name)) for name in names}
 
 
-@frozen
+@frozen(repr=False)
 class Progress(Model):
     """How far a scan is.
 
@@ -116,7 +121,7 @@ class Progress(Model):
         return f"{self.strategies_completed}/{self.total_strategies}"
 
 
-@frozen
+@frozen(repr=False)
 class StrategyOutcome(Model):
     """What became of one strategy.
 
@@ -134,7 +139,7 @@ class StrategyOutcome(Model):
     error: str | None = None
 
 
-@frozen
+@frozen(repr=False)
 class ScanStatus(Model):
     """One consistent view of one scan, as of one instant of the store's clock."""
 
@@ -168,8 +173,14 @@ class ScanStatus(Model):
         msg = f"scan {self.scan_id} lists no strategy {name!r}"
         raise KeyError(msg)
 
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        from oppscan.notebooks import status_html
 
-@frozen
+        return status_html(self.to_dict())
+
+
+@frozen(repr=False)
 class ScanResults(Model):
     """What a scan found.
 
@@ -185,8 +196,14 @@ class ScanResults(Model):
     summary: JSON | None
     cursor: str
 
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        from oppscan.notebooks import results_html
 
-@frozen
+        return results_html(self.to_dict())
+
+
+@frozen(repr=False)
 class Ticket(Model):
     """What `start` answers.
 
@@ -201,8 +218,8 @@ class Ticket(Model):
     status: ScanStatus
 
 
-@frozen
-class Reuse:
+@frozen(repr=False)
+class Reuse(Model):
     """When `start` may hand out a scan that is there already.
 
     ``Reuse.ACTIVE`` joins a live equal scan, ``Reuse.NEVER`` starts one that stands outside.
@@ -228,7 +245,7 @@ Reuse.ACTIVE = Reuse(join_live=True)
 Reuse.NEVER = Reuse(join_live=False)
 
 
-@frozen
+@frozen(repr=False)
 class Page(Model, Sequence[T_co], Generic[T_co]):
     """A page of a listing; ``cursor``, given back as ``after=``, asks for the next one."""
 
@@ -252,7 +269,7 @@ class Page(Model, Sequence[T_co], Generic[T_co]):
         return self.items[index]
 
 
-@frozen
+@frozen(repr=False)
 class LookupStepTrace(Model):
     """One step of a lookup: its name, what it saw, how long it took, and the time to live left.
 
@@ -267,7 +284,7 @@ class LookupStepTrace(Model):
     ttl_left: float | None = None
 
 
-@frozen
+@frozen(repr=False)
 class LookupTrace(Model):
     """Every step that a lookup asked, in order, and what the answer was in the end."""
 
@@ -283,7 +300,7 @@ class LookupTrace(Model):
         return f"{path or 'no step asked'} => {self.answer}"
 
 
-@frozen
+@frozen(repr=False)
 class Event(Model):
     """What observers are told: ``kind``, the scan it is about, and plain details."""
 

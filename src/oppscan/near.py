@@ -12,6 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from oppscan.forks import watch_forks
 from oppscan.model import ScanStatus
 from oppscan.record import Frames
 
@@ -26,9 +27,14 @@ class _Kept(Struct, frozen=True):
 
 
 class Near:
-    """A small, thread-safe, least-recently-used memory."""
+    """A small, thread-safe, least-recently-used memory; a forked child starts with an empty one."""
 
     def __init__(self) -> None:
+        self._begin()
+        watch_forks(self, Near._begin)
+
+    def _begin(self) -> None:
+        """Forget everything: another thread may have been half-way through a change."""
         self._lock = threading.Lock()
         self._data: OrderedDict[str, _Kept] = OrderedDict()
         self._bytes = 0

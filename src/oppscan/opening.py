@@ -1,12 +1,15 @@
 """From a URL to a store, and from settings to what the registries share. No I/O.
 
-=====================  ====================================================
-URL                    store
-=====================  ====================================================
-``memory:``            a new `MemoryBackend`, each time
-``sqlite:///a.db``     `SQLiteBackend`, relative to the working directory
-``sqlite:////x/a.db``  `SQLiteBackend`, absolute
-=====================  ====================================================
+===============================  ====================================================
+URL                              store
+===============================  ====================================================
+``memory:``                      a new `MemoryBackend`, each time
+``sqlite:///a.db``               `SQLiteBackend`, relative to the working directory
+``sqlite:////x/a.db``            `SQLiteBackend`, absolute
+``redis:`` ``rediss:`` ``unix:``  `RedisBackend`: one server; over TLS; at a socket
+``redis+sentinel:``              the master that Sentinels name (``rediss+sentinel:``)
+``redis+cluster:``               a cluster (``rediss+cluster:``)
+===============================  ====================================================
 """
 
 from __future__ import annotations
@@ -67,9 +70,28 @@ def _open_sqlite(url: str, rest: str) -> StorageBackend:
     return SQLiteBackend(path)
 
 
+def _open_redis(url: str, rest: str) -> StorageBackend:
+    del rest
+    try:
+        import redis.asyncio  # noqa: F401 - to tell what is missing from what is broken
+    except ImportError as error:
+        msg = f"{_without_secrets(url)!r} needs an extra: pip install 'oppscan[redis]'"
+        raise InvalidInput(msg) from error
+    from oppscan.backends.redis import RedisBackend
+
+    return RedisBackend(url)
+
+
 _OPENERS: Final[dict[str, Callable[[str, str], StorageBackend]]] = {
     "memory": _open_memory,
     "sqlite": _open_sqlite,
+    "redis": _open_redis,
+    "rediss": _open_redis,
+    "unix": _open_redis,
+    "redis+sentinel": _open_redis,
+    "rediss+sentinel": _open_redis,
+    "redis+cluster": _open_redis,
+    "rediss+cluster": _open_redis,
 }
 
 

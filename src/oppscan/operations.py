@@ -29,11 +29,12 @@ from oppscan.inputs import (
     key_of,
     owner_tag,
 )
-from oppscan.lookup import Answer, Query
+from oppscan.lookup import Answer
 from oppscan.model import Page, Reuse, ScanResults, ScanState, ScanStatus, Ticket
 from oppscan.reading import Scope
 from oppscan.record import Spec
 from oppscan.results import read_cursor, read_limit
+from oppscan.sightings import Query
 from oppscan.ttl import duration, to_ms
 
 

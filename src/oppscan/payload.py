@@ -10,7 +10,6 @@ Laws
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from math import isfinite
 from typing import Final
@@ -85,8 +84,10 @@ def _members(value: object) -> JSON | None:
     kind: type = type(value)
     if attrs.has(kind):
         return {a.name: getattr(value, a.name) for a in attrs.fields(kind)}
-    if dataclasses.is_dataclass(value):
-        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if hasattr(kind, "__dataclass_fields__"):
+        from dataclasses import fields
+
+        return {f.name: getattr(value, f.name) for f in fields(kind)}
     return None
 
 

@@ -60,8 +60,9 @@ def eta_of(head: Head) -> int | None:
     """
     if not head.live or head.eta_at is not None:
         return head.eta_at if head.live else None
-    progress = progress_of(head)
-    done, total = progress.strategies_completed, progress.total_strategies
+    posted = head.posted
+    done = head.counts.completed if posted is None else posted.completed
+    total = head.total if posted is None else posted.total
     if head.started_at is None or head.progressed_at is None or not 0 < done < total:
         return None
     pace = (head.progressed_at - head.started_at) / done

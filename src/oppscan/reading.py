@@ -13,6 +13,7 @@ from msgspec import Struct
 from oppscan import codec, lifecycle, ttl, writes
 from oppscan.clock import IdSource
 from oppscan.errors import (
+    CorruptRecord,
     OppscanError,
     ScanCancelled,
     ScanExpired,
@@ -25,12 +26,13 @@ from oppscan.errors import (
 from oppscan.flow import Flow, Tell, ask
 from oppscan.inputs import Limits, key_name, owner_tag
 from oppscan.lifecycle import Scan
-from oppscan.lookup import Answer, Found, Gone, Hosted, Query, Sources, look
-from oppscan.model import Event, LookupTrace, Page, ScanResults, ScanState, ScanStatus
+from oppscan.lookup import Answer, Hosted, Sources, look
+from oppscan.model import Event, Page, ScanResults, ScanState, ScanStatus
 from oppscan.near import Near
 from oppscan.ops import LATEST, Applied, Resolve, SelectDue, Selected, SelectOwned, Sighting
 from oppscan.record import Head, Part, settle_head
 from oppscan.results import Cursor, assemble
+from oppscan.sightings import Found, Gone, Query
 from oppscan.ttl import TTLPolicy
 from oppscan.views import fold, status_of
 
@@ -55,12 +57,12 @@ def find(scope: Scope, query: Query) -> Flow[Found | Hosted]:
     if not isinstance(answer.result, Gone):
         return answer.result
     yield from _miss(answer)
-    raise _absence(answer.result, answer.trace.scan_id)
+    raise _absence(answer.result, answer.scan_id)
 
 
 def _miss(answer: Answer) -> Flow[None]:
     trace = answer.trace
-    yield Tell(Event("missed", trace.scan_id, trace.owner, trace.to_dict()))
+    yield Tell([Event("missed", trace.scan_id, trace.owner, trace.to_dict())], warn=True)
 
 
 def _absence(gone: Gone, scan_id: str | None) -> OppscanError:
@@ -91,7 +93,8 @@ def status(
     found = yield from find(scope, Query(scan_id, owner, ALL if outcomes else BRIEF))
     if isinstance(found, Hosted):
         return found.status, 0.0
-    found = yield from extended_by_reading(scope, found)
+    if found.scan.head.finished_at is not None:
+        found = yield from extended_by_reading(scope, found)
     left = ttl.expires_at(found.scan.head) - found.scan.now
     return found.status, left / 1000
 
@@ -135,7 +138,7 @@ def explain(scope: Scope, query: Query) -> Flow[Answer]:
 
 def explained_without_asking(scan_id: str, owner: str | None) -> Flow[Answer]:
     """Give the trace of an id that cannot be this owner's scan: no step is asked."""
-    return Answer(Gone("unknown"), LookupTrace(scan_id, owner, (), "unknown"))
+    return Answer(Gone("unknown"), scan_id, owner, ())
     yield
 
 
@@ -253,16 +256,23 @@ def stalled(scope: Scope, limit: int) -> Flow[list[ScanStatus]]:
     while beyond is not None and len(found) < limit:
         reply: Selected = yield from ask(0, SelectDue(limit - len(found), beyond))
         for seen in reply.sightings:
-            head = codec.decode_head(seen.head, seen.scan_id)
-            if head is not None and _is_stalled(head, reply.now):
-                spec = codec.decode_spec(seen.spec, seen.scan_id)
-                found.append(status_of(seen.scan_id, head, reply.now, spec))
+            try:
+                status = _stalled(seen, reply.now)
+            except CorruptRecord as error:  # another version's: no reason to hide all others
+                detail: dict[str, object] = {"error": str(error)}
+                yield Tell([Event("unreadable", seen.scan_id, None, detail)], warn=True)
+                continue
+            if status is not None:
+                found.append(status)
         beyond = reply.more
     return found
 
 
-def _is_stalled(head: Head, now: int) -> bool:
-    return ttl.stalled(head, now) and now < ttl.expires_at(head)
+def _stalled(seen: Sighting, now: int) -> ScanStatus | None:
+    head = codec.decode_head(seen.head, seen.scan_id)
+    if head is None or not ttl.stalled(head, now) or now >= ttl.expires_at(head):
+        return None
+    return status_of(seen.scan_id, head, now, codec.decode_spec(seen.spec, seen.scan_id))
 
 
 def ping() -> Flow[None]:

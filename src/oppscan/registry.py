@@ -182,7 +182,10 @@ class ScanRegistry(BaseRegistry):
         return answer.trace
 
     async def stalled(self, limit: int = 100) -> list[ScanStatus]:
-        """List scans of all owners that nobody works on, longest stalled first. O(answer)."""
+        """List scans of all owners that nobody works on, longest stalled first. O(answer).
+
+        One whose record cannot be read is logged and left out: it is not for this worker.
+        """
         return await self._run(self._operations.stalled(limit))
 
     # --- Following ------------------------------------------------------------------------------

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from oppscan import codec
+from oppscan.drafting import Ending, Letting, Payload, Reported, Started
 from oppscan.errors import InvalidInput
-from oppscan.holding import Ending, Holding, Letting, Payload, Reported, Started
+from oppscan.holding import Holding
 from oppscan.inputs import Limits, describe_error
 from oppscan.model import OutcomeState
 from oppscan.payload import pack, plain_object, plain_objects

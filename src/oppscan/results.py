@@ -20,9 +20,9 @@ from msgspec import Struct
 from oppscan import codec
 from oppscan.errors import InvalidInput, ScanLost
 from oppscan.inputs import check_count
-from oppscan.lookup import Found
 from oppscan.model import JSON, ScanResults
 from oppscan.record import NO_FRAMES, Chunk, Frames, Head
+from oppscan.sightings import Found
 
 _CURSOR: Final = re.compile(r"(r|\d{1,9})\.(\d{1,9})")
 

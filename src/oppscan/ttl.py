@@ -18,7 +18,7 @@ from typing import Final
 from attrs import field, fields, frozen
 
 from oppscan.errors import InvalidInput
-from oppscan.model import ScanState
+from oppscan.model import Model, ScanState
 from oppscan.record import Durations, Head, settle_head
 
 LONGEST: Final = 10 * 365 * 86400.0
@@ -59,8 +59,8 @@ def _optional_seconds(value: float | timedelta | None) -> float | None:
     return None if value is None else _seconds(value)
 
 
-@frozen(kw_only=True)
-class TTLPolicy:
+@frozen(kw_only=True, repr=False)
+class TTLPolicy(Model):
     """How long things live, in seconds or timedeltas; read back as float seconds.
 
     ``pending_ttl``: a scan that nobody claims. ``running_ttl``: a running scan, from the end of

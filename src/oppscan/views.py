@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from oppscan import ttl
@@ -13,8 +14,10 @@ from oppscan.record import OUTCOME_STATES, Head, OutcomeEvent, Spec
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EMPTY: Final = Spec({}, {}, ())
+_FINAL: Final = frozenset(code for code, state in enumerate(OUTCOME_STATES) if state.done)
 
 
+@lru_cache(maxsize=4096)  # who polls sees the same instants again and again
 def to_datetime(milliseconds: int) -> datetime:
     """Give store milliseconds as an aware UTC datetime, exactly."""
     return _EPOCH + timedelta(milliseconds=milliseconds)
@@ -36,7 +39,7 @@ def fold(events: Iterable[OutcomeEvent], total: int) -> list[OutcomeEvent | None
 
 def has_outcome(event: OutcomeEvent | None) -> bool:
     """Tell whether a strategy's last event is its outcome."""
-    return event is not None and OUTCOME_STATES[event.state].done
+    return event is not None and event.state in _FINAL
 
 
 def outcomes_of(spec: Spec, events: Sequence[OutcomeEvent | None]) -> tuple[StrategyOutcome, ...]:
@@ -49,15 +52,14 @@ def outcomes_of(spec: Spec, events: Sequence[OutcomeEvent | None]) -> tuple[Stra
 
 def _outcome(name: str, event: OutcomeEvent) -> StrategyOutcome:
     started, finished = event.started_at, event.finished_at
-    both = started is not None and finished is not None
-    return StrategyOutcome(
-        name=name,
-        state=OUTCOME_STATES[event.state],
-        found=event.found,
-        started_at=optional_datetime(started),
-        finished_at=optional_datetime(finished),
-        duration=max(0, finished - started) / 1000 if both else None,  # type: ignore[operator]
-        error=event.error,
+    return StrategyOutcome(  # by position: there may be thousands
+        name,
+        OUTCOME_STATES[event.state],
+        event.found,
+        None if started is None else to_datetime(started),
+        None if finished is None else to_datetime(finished),
+        None if started is None or finished is None else max(0, finished - started) / 1000,
+        event.error,
     )
 
 

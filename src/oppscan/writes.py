@@ -77,11 +77,15 @@ def start(
 
 
 class Additions(Struct, frozen=True):
-    """What a write adds to the logs. ``fresh``: the data replaces what was there."""
+    """What a write adds to the logs. ``fresh``: the data replaces what was there.
+
+    ``whole``: the events do, which must all have been there.
+    """
 
     events: tuple[bytes, ...] = ()
     data: tuple[bytes, ...] = ()
     fresh: bool = False
+    whole: bool = False
 
 
 NOTHING: Final = Additions()
@@ -110,7 +114,7 @@ def write(scan: Scan, head: Head, operation: str, most: int, added: Additions = 
             ttl.expiry_of(head),
         ),
         Append(scan_id, "spec", (), life),
-        Append(scan_id, "events", added.events, life),
+        Append(scan_id, "events", added.events, life, fresh=added.whole),
         Append(scan_id, "data", added.data, life, fresh=added.fresh),
     ]
     if added.events:
@@ -136,20 +140,19 @@ def write_finish(
     summary: bytes | None = None,
     added: Additions = NOTHING,
 ) -> tuple[Apply, Head]:
-    """Write a terminal head, after ``added``, with the envelope that can rebuild its record."""
+    """Write a terminal head, after ``added``, with the envelope that can rebuild its record.
+
+    Of the events only the outcomes stay: they tell all that the others told.
+    """
     data = list(added.data)
     if summary is not None:
         data.append(codec.encode(Chunk("s", -1, summary)))
     before = 0 if added.fresh else scan.head.data
-    head = replace(finish.head, data=before + len(data) + 1)
-    envelope = Envelope(
-        codec.encode(head),
-        codec.encode(spec),
-        tuple(codec.encode(event) for event in finish.outcomes if event is not None),
-    )
+    outcomes = tuple(codec.encode(event) for event in finish.outcomes if event is not None)
+    head = replace(finish.head, data=before + len(data) + 1, events=len(outcomes))
+    envelope = Envelope(codec.encode(head), codec.encode(spec), outcomes)
     data.append(codec.encode(Chunk("e", -1, codec.encode(envelope))))
-    events = added.events + tuple(codec.encode(event) for event in finish.events)
-    logs = Additions(events, tuple(data), added.fresh)
+    logs = Additions(outcomes, tuple(data), added.fresh, whole=True)
     return write(scan, head, operation, most, logs), head
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,12 @@ NAMES = ["a", "b", "c"]
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> FaultyStore:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FaultyStore]:
     inner: StorageBackend = MemoryBackend()
     if request.param == "sqlite":
         inner = SQLiteBackend(tmp_path / "a.db")
-    return FaultyStore(inner)
+    yield FaultyStore(inner)
+    inner.close()
 
 
 @pytest.mark.asyncio

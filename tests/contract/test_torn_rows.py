@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ from oppscan.sync import ScanRegistry
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> TransactionalBackend:
-    return MemoryBackend() if request.param == "memory" else SQLiteBackend(tmp_path / "a.db")
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TransactionalBackend]:
+    store = MemoryBackend() if request.param == "memory" else SQLiteBackend(tmp_path / "a.db")
+    yield store
+    store.close()
 
 
 @pytest.mark.parametrize("frame", [0, 1])

@@ -11,13 +11,13 @@ RULES: Final = (
     Bug("stalled too late", "oppscan.ttl:stalled", "now >= head.due_at", "now > head.due_at"),
     Bug(
         "alive when it expires",
-        "oppscan.lookup:_read",
+        "oppscan.sightings:_read",
         "now >= ttl.expires_at(head)",
         "now > ttl.expires_at(head)",
     ),
     Bug(
         "known when the margin is over",
-        "oppscan.lookup:_read",
+        "oppscan.sightings:_read",
         "now >= ttl.forgotten_at(head)",
         "now > ttl.forgotten_at(head)",
     ),
@@ -94,7 +94,7 @@ RULES: Final = (
         "if head.productive:",
         "if False:",
     ),
-    Bug("outcomes are not final", "oppscan.holding:Holding._open", "has_outcome(event)", "False"),
+    Bug("outcomes are not final", "oppscan.drafting:Draft._open", "has_outcome(event)", "False"),
     Bug(
         "what ran counts as skipped",
         "oppscan.lifecycle:_missing",

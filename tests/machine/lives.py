@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from oppscan import Reuse, ScanStatus, Ticket, reports
-from oppscan.holding import Heartbeat, Holding, Report
+from oppscan.drafting import Heartbeat, Report
+from oppscan.holding import Holding
 from oppscan.testing import lose
 from tests.machine import model, sides
 from tests.machine.model import Claim, Refused

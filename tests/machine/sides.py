@@ -10,8 +10,9 @@ from attrs import frozen
 
 from oppscan import Limits, OppscanError, ScanStatus, TTLPolicy
 from oppscan.backends.base import TransactionalBackend
+from oppscan.drafting import Report
 from oppscan.driver import Stores, drive_blocking
-from oppscan.holding import Holding, Report
+from oppscan.holding import Holding
 from oppscan.opening import BaseRegistry
 from oppscan.operations import Operations
 from oppscan.ops import Apply

@@ -8,8 +8,9 @@ from attrs import frozen
 
 import oppscan.sync
 from oppscan import Limits, MemoryBackend, OppscanError, ScanResults, TTLPolicy, reports
+from oppscan.drafting import Report
 from oppscan.driver import Stores, drive_blocking
-from oppscan.holding import Holding, Report
+from oppscan.holding import Holding
 from oppscan.lifecycle import Scan
 from oppscan.opening import BaseRegistry
 from oppscan.operations import Operations

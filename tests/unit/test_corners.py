@@ -16,13 +16,14 @@ from oppscan import (
     MemoryBackend,
     ScanNotFound,
     ScanRegistry,
+    StorageBackend,
     StorageMisconfigured,
     StorageUnavailable,
 )
 from oppscan.backends.sqlite import SQLiteBackend
 from oppscan.changing import TRIES
+from oppscan.drafting import Heartbeat, Report, Started
 from oppscan.driver import drive_blocking
-from oppscan.holding import Heartbeat, Started
 from oppscan.opening import BaseRegistry
 from oppscan.ops import Apply, Request, Resolve
 from oppscan.testing import Fault, FaultyStore, lose
@@ -62,7 +63,7 @@ def test_g6_the_record_has_the_last_word_on_its_owner(monkeypatch: pytest.Monkey
     monkeypatch.setattr("oppscan.operations.owner_tag", lambda _: "a" * 16)
     monkeypatch.setattr("oppscan.changing.owner_tag", lambda _: "a" * 16)
     monkeypatch.setattr("oppscan.reading.owner_tag", lambda _: "a" * 16)
-    monkeypatch.setattr("oppscan.lookup.owner_tag", lambda _: "a" * 16)
+    monkeypatch.setattr("oppscan.sightings.owner_tag", lambda _: "a" * 16)
     scan_id = finished(shop)
     for read in (shop.registry.status, shop.registry.results, shop.registry.cancel):
         with pytest.raises(ScanNotFound):
@@ -140,6 +141,65 @@ async def test_a_task_cancelled_while_it_claims_lets_go_of_what_it_took() -> Non
     assert status.state == "pending" or status.stalled
 
 
+@pytest.mark.asyncio
+@pytest.mark.parametrize("first", ["the holder", "its write"])
+async def test_g13_a_loop_that_cancels_everything_in_mid_write_releases_its_scans(
+    first: str,
+) -> None:
+    backend = MemoryBackend()
+    silent = FaultyStore(backend)
+    store = FaultyStore(silent)
+    registry = ScanRegistry(store, ttl=POLICY)
+    ticket = await registry.start("ann", NAMES)
+    before, writing = asyncio.all_tasks(), asyncio.Event()
+
+    async def work() -> None:
+        async with registry.claim(ticket.scan_id) as scan:
+            store.before(writing.set, on=Apply)
+            silent.plan(Fault.HANG, on=Apply)
+            await scan.strategy_finished("alpha", [{}])
+
+    holder = asyncio.create_task(work())
+    await writing.wait()
+    tasks = sorted(asyncio.all_tasks() - before, key=lambda task: task is not holder)
+    for task in tasks if first == "the holder" else reversed(tasks):
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await holder
+    reader = oppscan.sync.ScanRegistry(backend, ttl=POLICY)
+    assert reader.status(ticket.scan_id).stalled
+    with reader.claim(ticket.scan_id) as scan:
+        assert scan.remaining == NAMES
+
+
+class Forwarding(StorageBackend):
+    """A store that does no more than it must: it has no ``aclose`` of its own."""
+
+    def __init__(self) -> None:
+        self.inner = MemoryBackend()
+        self.closed = 0
+
+    async def execute(self, request: Request[R], namespace: str, timeout: float) -> R:
+        return await self.inner.execute(request, namespace, timeout)
+
+    def execute_blocking(self, request: Request[R], namespace: str, timeout: float) -> R:
+        return self.inner.execute_blocking(request, namespace, timeout)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.asyncio
+async def test_a_store_that_can_close_can_be_closed_from_both_faces() -> None:
+    store = Forwarding()
+    async with ScanRegistry(store) as registry:
+        assert (await registry.start("ann", NAMES)).must_run
+    assert store.closed == 1
+    with oppscan.sync.ScanRegistry(store) as blocking:
+        assert blocking.has_active_scan("ann")
+    assert store.closed == 2
+
+
 @pytest.mark.parametrize("module", [oppscan, oppscan.sync])
 def test_every_name_that_is_promised_is_there_and_no_other(module: object) -> None:
     for name in module.__all__:  # type: ignore[attr-defined]
@@ -212,24 +272,20 @@ def test_a_store_that_was_never_used_may_be_used_in_a_child(tmp_path: Path) -> N
 
 
 @pytest.mark.asyncio
-async def test_what_is_posted_goes_out_with_the_next_commit() -> None:
+async def test_reports_that_leave_together_get_a_verdict_each() -> None:
     registry = ScanRegistry(MemoryBackend(), ttl=POLICY)
     ticket = await registry.start("ann", NAMES)
     async with registry.claim(ticket.scan_id) as scan:
-        scan.post(Started(0))
-        scan.post(Started(1))
-        assert await scan.submit_all([Heartbeat(), Started(2)]) == [None, None]
+        reports: list[Report] = [Heartbeat(), Started(0), Started(1), Started(2)]
+        assert await scan.submit_all(reports) == [None] * 4
         status = await registry.status(ticket.scan_id, outcomes=False)
         assert status.outcomes == ()
         states = [o.state for o in (await registry.status(ticket.scan_id)).outcomes]
         assert states == ["running"] * 3
-        scan.post(Started(0))
-        await asyncio.sleep(0.3)
     blocking = oppscan.sync.ScanRegistry(MemoryBackend(), ttl=POLICY)
     ticket = blocking.start("ann", NAMES)
     with blocking.claim(ticket.scan_id) as held:
-        held.post(Started(0))
-        assert held.submit_all([Heartbeat(), Started(2)]) == [None, None]
+        assert held.submit_all([Heartbeat(), Started(0)]) == [None, None]
         assert blocking.status(ticket.scan_id).outcome("alpha").state == "running"
 
 

@@ -27,12 +27,15 @@ from tests.unit.made import SCAN_ID, a_shop
 
 _READ = Call(0, Resolve(SCAN_ID, "t"))
 _WRITE = Call(0, Apply((), ()))
+_AFTERWARDS = Call(0, Resolve(SCAN_ID, "t"), follows_write=True)
 
 
-def test_only_what_may_change_a_store_is_seen_through() -> None:
-    assert not _READ.writes
-    assert _WRITE.writes
-    assert Call(0, Purge()).writes
+def test_only_what_may_change_a_store_or_follows_that_is_seen_through() -> None:
+    assert not _READ.seen_through
+    assert _WRITE.seen_through
+    assert Call(0, Purge()).seen_through
+    assert _AFTERWARDS.seen_through
+    assert not _AFTERWARDS.writes
 
 
 def test_a_read_is_tried_twice_and_a_write_while_there_is_time() -> None:
@@ -41,6 +44,7 @@ def test_a_read_is_tried_twice_and_a_write_while_there_is_time() -> None:
     assert next_pause(_READ, 2, 1.0) is None
     assert [next_pause(_WRITE, tries, 9.0) for tries in (2, 3, 7, 99)] == [0.02, 0.04, 0.5, 0.5]
     assert next_pause(_WRITE, 2, 0.02) is None
+    assert next_pause(_AFTERWARDS, 9, 9.0) == 0.5
 
 
 def test_a_silence_leaves_time_for_a_second_try_and_for_other_stores() -> None:
@@ -59,6 +63,24 @@ def test_g11_a_start_whose_reply_was_lost_is_applied_once() -> None:
     assert not ticket.joined
     assert shop.store.counts["Apply"] == 2
     assert [s.scan_id for s in shop.registry.history("ann")] == [ticket.scan_id]
+
+
+def test_g11_a_write_that_was_applied_is_confirmed_however_often_the_look_at_it_fails() -> None:
+    shop = a_shop()
+    shop.store.plan(Fault.DROP, on=Apply)
+    shop.store.plan(*[Fault.FAIL] * 4, on=Resolve)
+    assert not shop.registry.start("ann", ["alpha"]).joined
+    assert shop.store.counts["Resolve"] == 5
+
+
+def test_g11_a_commit_that_was_applied_is_confirmed_however_often_the_look_at_it_fails() -> None:
+    shop = a_shop()
+    with shop.registry.claim(shop.registry.start("ann", ["alpha"]).scan_id) as claim:
+        before = shop.store.counts["Resolve"]
+        shop.store.plan(Fault.DROP, on=Apply)
+        shop.store.plan(*[Fault.FAIL] * 4, on=Resolve)
+        claim.strategy_finished("alpha", [])
+        assert shop.store.counts["Resolve"] - before == 5
 
 
 def test_a_write_that_fails_goes_on_trying_until_op_timeout() -> None:

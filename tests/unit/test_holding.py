@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from oppscan import ClaimLost, InvalidInput, Limits, StorageUnavailable, reports
+from oppscan.drafting import Heartbeat, Started
 from oppscan.driver import drive_blocking
-from oppscan.holding import Heartbeat, Holding, Started
+from oppscan.holding import Holding
 from oppscan.ops import Apply, Resolve
 from oppscan.testing import Fault, lose
 from tests.unit.made import NAMES, Shop, a_shop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from math import nan
 from pathlib import Path
 
@@ -33,12 +34,40 @@ def test_sqlite_urls_are_relative_or_absolute(
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost:6379/0",
+        "rediss://user:word@localhost",
+        "unix:///run/redis.sock?db=1",
+        "redis+sentinel://one,two:26379/main/0",
+        "rediss+sentinel://one/main",
+        "redis+cluster://one,two:7000",
+        "rediss+cluster://one",
+    ],
+)
+def test_redis_urls_open_without_connecting(url: str) -> None:
+    for connect in (oppscan.connect, oppscan.sync.connect):
+        assert "RedisBackend" in repr(connect(url))
+
+
+def test_a_redis_url_without_the_extra_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
+    with pytest.raises(InvalidInput, match=r"pip install 'oppscan\[redis\]'") as refused:
+        oppscan.connect("redis://user:secret@localhost")
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
     ("url", "says"),
     [
         (7, "must be a str, not int"),
         ("", "names no store; known are memory:, sqlite:"),
         ("memory", "names no store"),
         ("mongodb://x", "names no store"),
+        ("redis:", "names no Redis store"),
         ("memory:shared", "takes no address"),
         ("sqlite:a.db", "write sqlite:///relative.db"),
         ("sqlite://a.db", "write sqlite:///relative.db"),

@@ -6,16 +6,19 @@ from typing import Literal
 
 import pytest
 from attrs import evolve
+from msgspec.structs import replace
 
 from oppscan import (
+    CorruptRecord,
     MemoryBackend,
     ScanExpired,
     ScanLost,
     ScanNotFound,
     StorageUnavailable,
+    codec,
     reports,
 )
-from oppscan.ops import Apply, Resolve
+from oppscan.ops import Apply, PutHead, Resolve
 from oppscan.sync import ScanRegistry
 from oppscan.testing import Fault, FaultyStore, lose
 from tests.unit.made import LIMITS, NAMES, POLICY, SCAN_ID, Shop, a_shop, finished, numbers
@@ -197,6 +200,42 @@ def test_a_copy_that_fails_never_fails_the_read() -> None:
     assert registry.explain(scan_id).steps[-1].name == "copy"
     new.clear()
     old.store.before(lambda: old.registry.forget(scan_id), on=Resolve)
+
+
+def test_a_copy_of_what_is_forgotten_while_it_is_made_is_taken_back() -> None:
+    old, new, registry = _two()
+    scan_id = finished(old)
+    rival = ScanRegistry(new.inner, ttl=POLICY, fallbacks=[old.backend])
+    new.before(lambda: rival.forget(scan_id), on=Apply)
+    assert registry.status(scan_id).state == "complete"
+    for reader in (registry, rival):
+        with pytest.raises(ScanNotFound):
+            reader.status(scan_id)
+        assert reader.explain(scan_id).answer == "unknown"
+        assert reader.history("ann").items == ()
+
+
+def test_g5_a_torn_scan_is_lost_whether_or_not_a_further_store_answers() -> None:
+    old, new, registry = _two()
+    ticket = registry.start("ann", NAMES)
+    lose(new.inner, "oppscan", "head", ticket.scan_id)  # type: ignore[arg-type]
+    for _ in range(2):
+        with pytest.raises(ScanLost):
+            registry.status(ticket.scan_id)
+        old.store.always(Fault.FAIL)
+
+
+def test_g14_a_head_and_a_description_that_do_not_fit_are_corrupt() -> None:
+    shop = a_shop()
+    ticket = shop.registry.start("ann", NAMES)
+    (start,) = [request for request in shop.store.requests if isinstance(request, Apply)]
+    (put,) = [change for change in start.changes if isinstance(change, PutHead)]
+    wrong = replace(codec.read_head(put.body, shop.clock.now(), ticket.scan_id), total=2)
+    torn = Apply((), (replace(put, body=codec.encode(wrong)),))
+    shop.backend.execute_blocking(torn, "oppscan", 1.0)
+    for read in (shop.registry.status, shop.registry.results, shop.registry.cancel):
+        with pytest.raises(CorruptRecord, match="has 2 strategies, and names 3"):
+            read(ticket.scan_id)
 
 
 def test_forgetting_reaches_every_store_or_raises() -> None:

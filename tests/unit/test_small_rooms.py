@@ -11,7 +11,7 @@ from attrs import evolve
 from oppscan import InvalidInput, StorageFull, StorageUnavailable, near, views
 from oppscan.backends.mounts import network_file_system
 from oppscan.clock import RandomIds, SteadyClock, SystemClock, delay, delay_blocking, elapsed
-from oppscan.holding import Heartbeat
+from oppscan.drafting import Heartbeat
 from oppscan.leaving import farewell
 from oppscan.near import Near
 from oppscan.record import Frames, Stamped
@@ -129,6 +129,12 @@ def test_a_wait_is_over_at_its_deadline() -> None:
         (StorageFull("x"), False, "Letting()"),
         (StorageFull("x"), True, "Ending(error=None, summary=None)"),
         (KeyboardInterrupt(), True, "Ending(error=None, summary=None)"),
+        (ExceptionGroup("", [StorageFull("x"), StorageUnavailable("x")]), False, "Letting()"),
+        (
+            ExceptionGroup("both", [StorageFull("x"), ValueError("x")]),
+            False,
+            "Ending(error='ExceptionGroup: both (2 sub-exceptions)', summary=None)",
+        ),
     ],
 )
 def test_how_a_block_was_left_decides(

@@ -168,8 +168,9 @@ def _put_head(space: Space, change: PutHead) -> None:
     if change.due is not None:
         due = settle(change.due, space.now)
         space.tx.put(space.key("d", order_text(due), change.scan_id), (), FOREVER)
-    expires = max((settle(time, space.now) for time in change.expires), default=0)
-    value = (change.version, space.now, expires or space.now + change.life, due, change.body)
+    times = (settle(time, space.now) for time in change.expires)
+    expires = max(times, default=space.now + change.life)
+    value = (change.version, space.now, expires, due, change.body)
     space.tx.put(space.key("h", change.scan_id), value, until)
 
 

@@ -3,7 +3,9 @@
 Laws (each was measured to lose or tear data when broken)
 - Every write runs in ``BEGIN IMMEDIATE``; a deferred one fails at once when two meet.
 - WAL, so that polls are never held up by a writer of another process.
-- A connection never crosses a fork: the child opens its own, and leaves the parent's untouched.
+- No connection is open while this process forks. SQLite keeps the locks of a process in its
+  memory, so a child that inherits an open one believes that it holds them: when the parent
+  closes, it deletes the log that the child writes to.
 - Nobody else opens the file in this process: closing a second handle drops SQLite's locks.
 - Network file systems are refused: their locks do not hold.
 """
@@ -21,6 +23,7 @@ from typing import Final
 import msgspec
 
 from oppscan.backends.base import TransactionalBackend
+from oppscan.backends.health import Finding
 from oppscan.backends.mounts import network_file_system
 from oppscan.backends.rows import FOREVER, Row, Value
 from oppscan.clock import Clock, SystemClock, delay_blocking, elapsed
@@ -31,6 +34,7 @@ from oppscan.errors import (
     StorageMisconfigured,
     StorageUnavailable,
 )
+from oppscan.forks import PATIENCE, watch_forks
 
 SCHEMA_VERSION: Final = 1
 APPLICATION_ID: Final = 0x6F707073  # "opps": marks the file as ours
@@ -73,13 +77,17 @@ class SQLiteBackend(TransactionalBackend):
     Raises, on first use: `StorageMisconfigured` for a network file system, a file that is not
     ours or of a newer schema, or missing rights; `StorageUnavailable` when the file stays
     locked; `StorageFull` when the disk is full.
+
+    A store made before a fork works on both sides of it.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, clock: Clock | None = None) -> None:
         super().__init__()
         self.path: Path = Path(path).absolute()
         self.clock: Clock = clock or SystemClock()
-        self._places: dict[int, _Place] = {}
+        self._place = _Place()
+        cls = SQLiteBackend
+        watch_forks(self, cls._begin_in_child, before=cls._rest, in_parent=cls._go_on)
 
     def __repr__(self) -> str:
         """Name the store."""
@@ -111,24 +119,49 @@ class SQLiteBackend(TransactionalBackend):
         finally:
             place.lock.release()
 
+    def examine(self, namespace: str, timeout: float) -> tuple[Finding, ...]:
+        """Look at the file, blocking; a missing one is not made."""
+        from oppscan.backends.sqlite_health import examine_file  # for the doctor alone
+
+        del namespace
+        return tuple(examine_file(self.path, lambda: self.transaction(timeout, write=True)))
+
     def close(self) -> None:
         """Close this process's connection; a later request opens it anew."""
         super().close()
         place = self._place
         with place.lock:
-            if place.connection is not None:
-                with suppress(sqlite3.Error):
-                    place.connection.close()
-                place.connection = None
+            place.close()
 
-    @property
-    def _place(self) -> _Place:
-        """What belongs to this process; a forked child starts afresh, the parent's is not its."""
-        return self._places.setdefault(os.getpid(), _Place())  # one atomic step
+    def _rest(self) -> None:
+        """Close the connection, once it is at rest, and let nobody open it until the fork is over.
+
+        Where a transaction does not end, the fork goes on without; the child refuses the file.
+        """
+        place = self._place
+        place.resting = place.lock.acquire(timeout=PATIENCE)
+        if place.resting:
+            place.close()
+
+    def _go_on(self) -> None:
+        """Let the next request open the connection again."""
+        if self._place.resting:
+            self._place.resting = False
+            self._place.lock.release()
+
+    def _begin_in_child(self) -> None:
+        """Start afresh; what the parent left open is kept, for closing it would touch the file."""
+        self._place = _Place(self._place.connection or self._place.inherited)
 
     def _open(self, place: _Place, deadline: float) -> sqlite3.Connection:
         if place.connection is not None:
             return place.connection
+        if place.inherited is not None:
+            msg = (
+                f"{self.path} was in use when this process was forked, and cannot be used here: "
+                "close the registry before the fork, or make it afterwards"
+            )
+            raise StorageMisconfigured(msg)
         kind = network_file_system(self.path)
         if kind is not None:
             msg = f"{self.path} is on a network file system ({kind}), whose locks do not hold"
@@ -207,9 +240,17 @@ class SQLiteBackend(TransactionalBackend):
 class _Place:
     """One process's connection, and the lock of those who use it."""
 
-    def __init__(self) -> None:
+    def __init__(self, inherited: sqlite3.Connection | None = None) -> None:
         self.lock = threading.Lock()
         self.connection: sqlite3.Connection | None = None
+        self.inherited = inherited  # open when this process was forked; of no use here
+        self.resting = False  # whether a fork is under way that holds the lock
+
+    def close(self) -> None:
+        if self.connection is not None:
+            with suppress(sqlite3.Error):
+                self.connection.close()
+            self.connection = None
 
 
 class _View:

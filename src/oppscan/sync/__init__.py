@@ -1,16 +1,16 @@
 """The blocking face: the names of `oppscan`, for threads, forked workers and scripts.
 
 Both faces run the same flows over the same stores; a blocking poll needs no event loop and no
-other thread. Safe in threads and after ``fork``; a claim does not cross a fork.
+other thread. Safe in threads and after ``fork``; a claim does not cross a fork. In a thread that
+runs an event loop, calls that wait for longer than ``op_timeout`` raise `InvalidInput`.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from oppscan.backends.base import StorageBackend
-from oppscan.backends.memory import MemoryBackend
 from oppscan.errors import (
     ClaimLost,
     CorruptRecord,
@@ -32,6 +32,7 @@ from oppscan.errors import (
     TooManyScans,
 )
 from oppscan.inputs import Limits, request_key
+from oppscan.lazily import load_lazily
 from oppscan.lookup import LookupStep
 from oppscan.model import (
     Event,
@@ -52,6 +53,7 @@ from oppscan.sync.registry import OwnerScans, ScanRegistry, connect
 from oppscan.ttl import TTLPolicy
 
 if TYPE_CHECKING:
+    from oppscan.backends.memory import MemoryBackend
     from oppscan.runner.strategies import ScanContext, Strategy, strategy
     from oppscan.sync.runner import StrategyRunner
 
@@ -102,18 +104,14 @@ __all__ = [
     "strategy",
 ]
 
-
-def __getattr__(name: str) -> object:
-    """Load the runner when it is first asked for: many hosts only follow scans."""
-    places = {
-        "StrategyRunner": "oppscan.sync.runner",
+# Many hosts only follow scans, and each has one kind of store.
+__getattr__: Callable[[str], object] = load_lazily(
+    __name__,
+    {
+        "MemoryBackend": "oppscan.backends.memory",
         "ScanContext": "oppscan.runner.strategies",
         "Strategy": "oppscan.runner.strategies",
+        "StrategyRunner": "oppscan.sync.runner",
         "strategy": "oppscan.runner.strategies",
-    }
-    if name not in places:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    loaded: object = getattr(import_module(places[name]), name)
-    globals()[name] = loaded
-    return loaded
+    },
+)

@@ -7,6 +7,7 @@ lease while the block runs; it ends with the block.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -14,13 +15,15 @@ from typing import Self
 
 from oppscan import reports
 from oppscan.clock import Clock, IdSource
+from oppscan.drafting import Heartbeat, Report
 from oppscan.driver import Stores, drive_blocking, logger
 from oppscan.errors import ClaimLost, OppscanError, StorageUnavailable
 from oppscan.flow import Flow
 from oppscan.held import HeldScan
-from oppscan.holding import Heartbeat, Holding, Report
+from oppscan.holding import Holding
 from oppscan.inputs import Limits
 from oppscan.leaving import BEATS_PER_LEASE, INTERRUPTED, farewell
+from oppscan.sync.loops import refuse_in_loop
 
 
 class _Queued:
@@ -61,11 +64,13 @@ class ScanClaim(HeldScan):
     @property
     def is_interrupted(self) -> bool:
         """Whether cancellation was asked for, or the claim has ended."""
-        return self._stop.is_set()
+        return self._forked or self._stop.is_set()
 
     def interrupted(self) -> None:
         """Wait until cancellation is asked for, or the claim has ended."""
-        self._stop.wait()
+        refuse_in_loop("interrupted")
+        if not self._forked:
+            self._stop.wait()
 
     # --- Reporting ------------------------------------------------------------------------------
 
@@ -129,6 +134,7 @@ class ScanClaim(HeldScan):
 
     def __enter__(self) -> Self:
         """Take the scan."""
+        self._process = os.getpid()
         self._held = drive_blocking(self._entering, self._stores)
         self._note()
         name = f"oppscan lease of {self.scan_id}"
@@ -143,9 +149,11 @@ class ScanClaim(HeldScan):
         traceback: TracebackType | None,
     ) -> None:
         """Finish, fail or release the scan, as the block was left."""
+        if self._forked:
+            return  # before any lock: the parent's other threads may have held it
         self._left.set()
         holding = self.holding
-        if holding.ended is not None or self._forked:
+        if holding.ended is not None:
             return
         try:
             self.submit(farewell(error, holding))
@@ -162,14 +170,10 @@ class ScanClaim(HeldScan):
         if verdict is not None:
             raise verdict
 
-    def post(self, report: Report) -> None:
-        """Queue a report that goes out with the next commit, or soon; no verdict. For runners."""
-        with self._queue_lock:
-            self._queue.append(_Queued(report))
-
-    def submit_all(self, reports: Sequence[Report]) -> list[Exception | None]:
+    def submit_all(self, reported: Sequence[Report]) -> list[Exception | None]:
         """Queue reports that leave together, and give the verdict on each; for runners."""
-        queued = [_Queued(report) for report in reports]
+        self._refuse_in_child()
+        queued = [_Queued(report) for report in reported]
         with self._queue_lock:
             self._queue += queued
         with self._pen:

@@ -20,6 +20,7 @@ from oppscan.lookup import LookupStep
 from oppscan.model import LookupTrace, Page, Reuse, ScanResults, ScanState, ScanStatus, Ticket
 from oppscan.opening import OP_TIMEOUT, BaseRegistry, Fallback, open_store
 from oppscan.sync.claim import ScanClaim
+from oppscan.sync.loops import refuse_in_loop
 from oppscan.ttl import TTLPolicy
 from oppscan.watching import Watch
 
@@ -61,7 +62,8 @@ class ScanRegistry(BaseRegistry):
 
     Usable as it is, or as a context manager that closes it. One object serves any number
     of threads. Every operation ends within ``op_timeout`` seconds; all may raise
-    `StorageUnavailable` and its siblings, and `InvalidInput` before anything is asked.
+    `StorageUnavailable` and its siblings, and `InvalidInput` before anything is asked. In a thread
+    that runs an event loop ``wait`` and ``watch`` raise it, because they would hold the loop up.
 
     ``fallbacks``: further stores, or their URLs, that are asked when the first one does not know
     a scan, or is down and theirs is finished. ``lookups``: the steps of a lookup, in order.
@@ -183,13 +185,17 @@ class ScanRegistry(BaseRegistry):
         return answer.trace
 
     def stalled(self, limit: int = 100) -> list[ScanStatus]:
-        """List scans of all owners that nobody works on, longest stalled first. O(answer)."""
+        """List scans of all owners that nobody works on, longest stalled first. O(answer).
+
+        One whose record cannot be read is logged and left out: it is not for this worker.
+        """
         return self._run(self._operations.stalled(limit))
 
     # --- Following ------------------------------------------------------------------------------
 
     def watch(self, scan_id: str, *, owner: str | None = None) -> Generator[ScanStatus]:
         """Yield each status that is news, also when ``stalled`` changes, up to the final one."""
+        refuse_in_loop("watch")
         watch = Watch()
         while True:
             status = self.status(scan_id, owner=owner)
@@ -203,6 +209,7 @@ class ScanRegistry(BaseRegistry):
         self, scan_id: str, *, owner: str | None = None, timeout: float | None = None
     ) -> ScanStatus:
         """Give the final status; `TimeoutError` when it is not there after ``timeout`` seconds."""
+        refuse_in_loop("wait")
         watch = Watch()
         deadline = watch.deadline(timeout, self._clock.elapsed())
         while True:

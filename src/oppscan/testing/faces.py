@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, TypeVar, cast
 
@@ -50,7 +51,7 @@ async def in_thread(expect: Expect, call: Callable[[], T]) -> T:
             result = call()
         except BaseException as raised:  # noqa: BLE001 - handed to whoever awaits
             error = raised
-        if not loop.is_closed():
+        with suppress(RuntimeError):  # the test may be over, and its loop closed
             loop.call_soon_threadsafe(settle, result, error)
 
     thread = threading.Thread(target=run, daemon=True, name="blocking call of a test")

@@ -10,6 +10,7 @@ manual clock and on a server that has only real time.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Final, Literal, Protocol, TypeVar
@@ -21,6 +22,7 @@ from oppscan.backends.base import StorageBackend
 from oppscan.claim import ScanClaim
 from oppscan.clock import RandomIds
 from oppscan.model import ScanStatus, Ticket
+from oppscan.ops import Request
 from oppscan.registry import ScanRegistry
 from oppscan.testing.clock import ManualClock
 from oppscan.testing.faces import awaitable, in_thread, run_at_once
@@ -41,6 +43,9 @@ LoseKey = Callable[[StorageBackend, str, Kind, str], None]
 
 NAMES: Final[tuple[str, ...]] = ("alpha", "beta", "gamma")
 """The strategies of the scans in most cases."""
+
+_PATIENCE: Final = 10.0
+"""Real seconds that a store is waited for, whatever its clock."""
 
 
 class Passing(Protocol):
@@ -82,7 +87,7 @@ class World:
         face: Face,
         open_store: OpenStore,
         *,
-        lose_key: LoseKey | None = None,
+        lose_key: LoseKey,
         real_time: bool = False,
         unit: float = 1.0,
     ) -> None:
@@ -95,6 +100,7 @@ class World:
         self.ttl: Final = self.policy()
         self._open_store = open_store
         self._lose_key = lose_key
+        self._stores: list[FaultyStore] = []
         self._workers: list[Worker] = []
         self._held: list[tuple[ScanClaim, FaultyStore]] = []
         self._tasks: list[asyncio.Task[Any]] = []
@@ -117,7 +123,9 @@ class World:
 
     def store(self, name: str = "first") -> FaultyStore:
         """Open another view of a store."""
-        return FaultyStore(self._open_store(self.manual, name))
+        store = FaultyStore(self._open_store(self.manual, name))
+        self._stores.append(store)
+        return store
 
     def worker(self, name: str = "first", **settings: Any) -> Worker:
         """Give another worker, on a view of the store of its own."""
@@ -157,11 +165,16 @@ class World:
         self._held.append((claim, worker.store))
         return claim
 
-    async def dead_claim(self, scan_id: str) -> ScanClaim:
-        """Have a worker claim a scan and stop dead; its lease is over when this returns."""
+    async def take_over(self, scan_id: str) -> ScanClaim:
+        """Have another worker claim a scan; it sends no heartbeats, so nothing changes unasked."""
         worker = self.worker()
         claim = await self.hold(worker, scan_id)
         worker.store.freeze()
+        return claim
+
+    async def dead_claim(self, scan_id: str) -> ScanClaim:
+        """Have a worker claim a scan and stop dead; its lease is over when this returns."""
+        claim = await self.take_over(scan_id)
         await self.clock.advance(self.ttl.lease * 1.01)
         return claim
 
@@ -178,7 +191,8 @@ class World:
         """Make calls at the same time: tasks in the async face, threads in the blocking one."""
         if self.face == "async":
             return list(await asyncio.gather(*(call() for call in calls)))
-        threads = [in_thread(_nobody, _at_once(call)) for call in calls]
+        all_there = threading.Barrier(len(calls))  # starting threads takes a busy machine long
+        threads = [in_thread(_nobody, _at_once(call, all_there)) for call in calls]
         return list(await asyncio.gather(*threads))
 
     async def follow(self, following: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -193,11 +207,20 @@ class World:
             await asyncio.sleep(0.01)
         return task
 
+    async def until(self, happened: Callable[[], bool]) -> None:
+        """Let time pass, a unit at a time, until something has happened; at most ten seconds."""
+        async with asyncio.timeout(_PATIENCE):
+            while not happened():
+                await self.clock.advance(self.unit)
+
+    async def request(self, store: StorageBackend, request: Request[T]) -> T:
+        """Send a store one request of the case's own, by the way that the workers' face goes."""
+        if self.face == "async":
+            return await store.execute(request, self.namespace, _PATIENCE)
+        return store.execute_blocking(request, self.namespace, _PATIENCE)
+
     def lose(self, store: FaultyStore, kind: Kind, scan_id: str) -> None:
         """Take one stored key away, behind oppscan's back."""
-        if self._lose_key is None:
-            msg = "this store has no way to lose a key"
-            raise NotImplementedError(msg)
         self._lose_key(store.inner, self.namespace, kind, scan_id)
 
     async def aclose(self) -> None:
@@ -209,6 +232,8 @@ class World:
             store.clear()
             store.always(Fault.DIE_BEFORE)
             await claim.__aexit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+        for opened in self._stores:
+            await opened.aclose()  # also what was awaited on stores of the blocking face
         for worker in self._workers:
             await worker.registry.aclose()
 
@@ -217,8 +242,14 @@ def _nobody(thread: object) -> None:
     """Nobody waits for these on the clock."""
 
 
-def _at_once(call: Callable[[], Coroutine[Any, Any, T]]) -> Callable[[], T]:
-    return lambda: run_at_once(call())
+def _at_once(
+    call: Callable[[], Coroutine[Any, Any, T]], all_there: threading.Barrier
+) -> Callable[[], T]:
+    def run() -> T:
+        all_there.wait(_PATIENCE)
+        return run_at_once(call())
+
+    return run
 
 
 def milliseconds(span: timedelta) -> int:

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import pytest
 import pytest_asyncio
+from attrs import evolve
 
 from oppscan.backends.base import StorageBackend, TransactionalBackend
 from oppscan.testing.loss import Kind, lose
@@ -48,6 +49,18 @@ def exact(world: World) -> None:
     """Leave out a case that needs to stand on a millisecond where time is real."""
     if not world.exact:
         pytest.skip("needs a clock that stands still; the store's own does not")
+
+
+async def seen_of(world: World, scan_id: str) -> object:
+    """Give what readers see of a scan that nobody should be writing.
+
+    Where time is real, whether it reads as stalled is left out: that changes by itself.
+    """
+    registry = world.registry()
+    status = await registry.status(scan_id)
+    results = await registry.results(scan_id, partial=True)
+    steady = status if world.exact else evolve(status, stalled=False)
+    return steady, results.opportunities
 
 
 Call = Callable[[], Awaitable[object]]

@@ -17,7 +17,7 @@ from oppscan import (
     ScanNotFound,
     ScanState,
 )
-from oppscan.testing.cases.base import Call, Cases, calls, exact
+from oppscan.testing.cases.base import Call, Cases, calls, exact, seen_of
 from oppscan.testing.faults import Fault
 from oppscan.testing.world import NAMES, World, milliseconds
 
@@ -78,11 +78,9 @@ class ClaimCases(Cases):
         worker = world.worker()
         ticket = await world.start(worker)
         with pytest.raises(ScanNotFound):
-            async with worker.registry.claim(ticket.scan_id, owner="bob"):
-                pass
+            await worker.registry.claim(ticket.scan_id, owner="bob").__aenter__()
         with pytest.raises(ScanNotFound):
-            async with worker.registry.claim("no such id"):
-                pass
+            await world.hold(worker, "no such id")
         assert (await worker.registry.status(ticket.scan_id)).state is ScanState.PENDING
 
     async def test_g9_racing_claims_have_one_winner(self, world: World) -> None:
@@ -170,10 +168,9 @@ class LeaseCases(Cases):
     async def test_g7_zombie_can_change_nothing(self, world: World) -> None:
         ticket = await world.start(world.worker())
         zombie = await world.dead_claim(ticket.scan_id)
-        worker = world.worker()
-        claim = await world.hold(worker, ticket.scan_id)
+        claim = await world.take_over(ticket.scan_id)
         await claim.strategy_finished("alpha", [{"by": "new"}])
-        before = await _all_of(world, ticket.scan_id)
+        before = await seen_of(world, ticket.scan_id)
         for write in calls(
             zombie.heartbeat,
             lambda: zombie.strategy_started("beta"),
@@ -186,7 +183,7 @@ class LeaseCases(Cases):
         ):
             with pytest.raises(ClaimLost):
                 await write()
-        assert await _all_of(world, ticket.scan_id) == before
+        assert await seen_of(world, ticket.scan_id) == before
 
     @pytest.mark.parametrize(
         "write", ["heartbeat", "finish", "complete", "fail", "release", "update", "start"]
@@ -194,8 +191,8 @@ class LeaseCases(Cases):
     async def test_g7_zombie_s_first_write_is_fenced(self, world: World, write: str) -> None:
         ticket = await world.start(world.worker())
         zombie = await world.dead_claim(ticket.scan_id)
-        await world.hold(world.worker(), ticket.scan_id)
-        before = await _all_of(world, ticket.scan_id)
+        await world.take_over(ticket.scan_id)
+        before = await seen_of(world, ticket.scan_id)
         writes: dict[str, Call] = {
             "heartbeat": zombie.heartbeat,
             "finish": lambda: zombie.strategy_finished("beta", [{}]),
@@ -208,7 +205,7 @@ class LeaseCases(Cases):
         with pytest.raises(ClaimLost) as caught:
             await writes[write]()
         assert caught.value.scan_id == ticket.scan_id
-        assert await _all_of(world, ticket.scan_id) == before
+        assert await seen_of(world, ticket.scan_id) == before
 
     async def test_g7_zombie_cannot_extend_ttl(self, world: World) -> None:
         ticket = await world.start(world.worker())
@@ -339,12 +336,5 @@ class LeaseBoundaryCases(Cases):
         worker = world.worker()
         worker.store.reset()
         with pytest.raises(InvalidInput):
-            async with worker.registry.claim(7):  # type: ignore[arg-type]
-                pass
+            await world.hold(worker, 7)  # type: ignore[arg-type]
         assert worker.store.total == 0
-
-
-async def _all_of(world: World, scan_id: str) -> object:
-    registry = world.registry()
-    status = await registry.status(scan_id)
-    return status, (await registry.results(scan_id, partial=True)).opportunities

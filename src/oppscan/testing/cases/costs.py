@@ -10,6 +10,7 @@ from oppscan import (
     CorruptRecord,
     ScanState,
 )
+from oppscan.backends.base import StorageBackend
 from oppscan.ops import Append, Apply, Erase, PutHead, Resolve
 from oppscan.testing.cases.base import Cases
 from oppscan.testing.faults import Fault
@@ -149,9 +150,9 @@ class CorruptCases(Cases):
         assert (await worker.registry.status(ticket.scan_id)).state is ScanState.PENDING
 
 
-async def _overwrite(world: World, store: object, scan_id: str, body: bytes) -> None:
+async def _overwrite(world: World, store: StorageBackend, scan_id: str, body: bytes) -> None:
     put = PutHead(scan_id, "0" * 16, body, 100_000, 200_000, None)
-    await store.execute(Apply((), (put,)), world.namespace, 5.0)  # type: ignore[attr-defined]
+    await world.request(store, Apply((), (put,)))
 
 
 def _finisher(claim: object, name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202

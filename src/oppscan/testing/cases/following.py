@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -49,17 +49,20 @@ class FollowingCases(Cases):
             await worker.registry.wait(ticket.scan_id, owner="bob", timeout=world.unit)
 
     async def test_watch_yields_what_changes_until_the_end(self, world: World) -> None:
-        worker, watcher = world.worker(), world.worker()
+        steady = world.policy(lease=20, claim_within=30)  # no store is so slow that this stalls
+        worker, watcher = world.worker(ttl=steady), world.worker()
         ticket = await world.start(worker)
         seen: list[ScanStatus] = []
         watching = await world.follow(_collect(watcher.registry.watch(ticket.scan_id), seen))
+        await world.until(_are(1, seen))
         claim = await world.hold(worker, ticket.scan_id)
-        await world.clock.advance(world.unit)
-        for name in ("alpha", "beta"):
-            await claim.strategy_finished(name, [{}])
-            await world.clock.advance(world.unit)
+        await world.until(_are(2, seen))
+        await claim.strategy_finished("alpha", [{}])
+        await world.until(_are(3, seen))
+        await claim.strategy_finished("beta", [{}])
+        await world.until(_are(4, seen))
         await claim.complete()
-        await world.clock.advance(world.unit)
+        await world.until(watching.done)
         await watching
         assert [s.progress.strategies_completed for s in seen] == [0, 0, 1, 2, 3]
         revisions = [s.revision for s in seen]
@@ -72,11 +75,13 @@ class FollowingCases(Cases):
         claim = await world.hold(worker, ticket.scan_id)
         seen: list[ScanStatus] = []
         _ = await world.follow(_collect(watcher.registry.watch(ticket.scan_id), seen))
+        await world.until(_are(1, seen))
         worker.store.freeze()
-        await world.clock.advance(world.ttl.lease * 1.5)
+        await world.until(_are(2, seen))
+        worker.store.thaw()
         await claim.heartbeat()
-        await world.clock.advance(world.unit)
-        assert [s.stalled for s in seen] == [False, True, False]
+        await world.until(_are(3, seen))
+        assert [s.stalled for s in seen[:3]] == [False, True, False]
         assert len({s.revision for s in seen}) == 1
 
     async def test_watch_of_a_finished_scan_yields_once(self, world: World) -> None:
@@ -88,12 +93,12 @@ class FollowingCases(Cases):
         worker = world.worker()
         ticket = await world.start(worker)
         with pytest.raises(ScanNotFound):
-            async for _ in worker.registry.watch(ticket.scan_id, owner="bob"):
-                pass
+            await anext(worker.registry.watch(ticket.scan_id, owner="bob"))
         seen: list[ScanStatus] = []
         watching = await world.follow(_collect(worker.registry.watch(ticket.scan_id), seen))
+        await world.until(_are(1, seen))
         await worker.registry.forget(ticket.scan_id)
-        await world.clock.advance(world.unit)
+        await world.until(watching.done)
         with pytest.raises(ScanNotFound):
             await watching
         assert len(seen) == 1
@@ -166,6 +171,10 @@ class OwnerCases(Cases):
         forged = f"{bob.scan_id.partition('-')[0]}-{ann.scan_id.partition('-')[2]}"
         with pytest.raises(ScanNotFound):
             await worker.registry.status(forged, owner="bob")
+
+
+def _are(count: int, seen: list[ScanStatus]) -> Callable[[], bool]:
+    return lambda: len(seen) >= count
 
 
 async def _collect(statuses: AsyncIterator[ScanStatus], seen: list[ScanStatus]) -> None:

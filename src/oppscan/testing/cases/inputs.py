@@ -180,7 +180,9 @@ class InputCases(Cases):
         assert await worker.registry.status(ticket.scan_id) == before
 
     @pytest.mark.parametrize(
-        "given", ["x", {"a": 1}, 5, None, iter([{}]), [1], [None], [[]], ["x"], [object]], ids=str
+        "given",
+        ["x", {"a": 1}, 5, None, iter([{}]), [1], [None], [[]], ["x"], [object]],
+        ids=lambda given: type(given).__name__ if hasattr(given, "__next__") else str(given),
     )
     async def test_opportunities_are_a_list_or_tuple_of_objects(
         self, world: World, given: Any

@@ -17,7 +17,7 @@ from oppscan import (
     StorageUnavailable,
 )
 from oppscan.ops import Apply
-from oppscan.testing.cases.base import Cases
+from oppscan.testing.cases.base import Cases, seen_of
 from oppscan.testing.faults import Fault
 from oppscan.testing.world import World
 
@@ -110,13 +110,13 @@ class LeavingCases(Cases):
         async with claim:
             worker.store.freeze()
             await world.clock.advance(world.ttl.lease * 1.01)
-            await world.hold(world.worker(), ticket.scan_id)
+            await world.take_over(ticket.scan_id)
             with pytest.raises(ClaimLost):
                 await claim.heartbeat()
-            before = await _all_of(world, ticket.scan_id)
+            before = await seen_of(world, ticket.scan_id)
             worker.store.reset()
         assert worker.store.total == 0
-        assert await _all_of(world, ticket.scan_id) == before
+        assert await seen_of(world, ticket.scan_id) == before
 
     async def test_a_failing_exit_write_never_hides_the_body_s_exception(
         self, world: World
@@ -155,9 +155,3 @@ class LeavingCases(Cases):
         with pytest.raises(ClaimLost):
             await claim.heartbeat()
         await world.hold(world.worker(), ticket.scan_id)
-
-
-async def _all_of(world: World, scan_id: str) -> object:
-    registry = world.registry()
-    status = await registry.status(scan_id)
-    return status, (await registry.results(scan_id, partial=True)).opportunities

@@ -155,6 +155,30 @@ class FallbackCases(Cases):
         assert [event.kind for event in told] == ["missed"]
         assert told[0].detail["answer"] == "unknown"
 
+    async def test_observers_are_told_what_was_written_in_order(self, world: World) -> None:
+        told: list[Event] = []
+        worker = world.worker(observers=[told.append])
+        ticket = await world.start(worker)
+        await world.start(worker)
+        async with worker.registry.claim(ticket.scan_id) as scan:
+            await scan.strategy_started("alpha")
+            await scan.strategy_finished("alpha", [{"n": 1}, {"n": 2}])
+            await scan.release()
+        async with worker.registry.claim(ticket.scan_id) as scan:
+            await scan.strategy_failed("beta", "no feed")
+        await worker.registry.forget(ticket.scan_id)
+        assert [event.kind for event in told] == [
+            *("started", "joined", "claimed", "strategy", "released"),
+            *("claimed", "strategy", "strategy", "finished", "forgotten"),
+        ]
+        assert {event.scan_id for event in told} == {ticket.scan_id}
+        assert [event.detail for event in told if event.kind == "strategy"] == [
+            {"strategy": "alpha", "state": "found", "found": 2},
+            {"strategy": "beta", "state": "failed", "found": 0},
+            {"strategy": "gamma", "state": "skipped", "found": 0},
+        ]
+        assert told[-2].detail == {"state": "complete"}
+
     async def test_a_further_store_is_asked_when_the_first_does_not_know(
         self, world: World
     ) -> None:
