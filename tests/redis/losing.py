@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from oppscan.backends.base import StorageBackend
+from oppscan.backends.redis import RedisBackend, layout
+from oppscan.backends.redis.requests import due_member
 from oppscan.testing.loss import Kind
-from tests.redis.store import redis_layout as layout
-from tests.redis.store.redis import RedisBackend
-from tests.redis.store.redis_requests import due_member
 
 WHOLE: Final[dict[str, str]] = {"head": "r", "spec": "r", "events": "r", "data": "d"}
 """The logical parts of a scan, and the key that each lies under: a record is lost as a whole."""

@@ -39,6 +39,8 @@ class _Relay(socketserver.BaseRequestHandler):
         verdict = "pass"
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.server.target)) as far:
             near: socket.socket = self.request
+            for side in (near, far):
+                side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             while True:
                 for ready in select.select([near, far], [], [])[0]:
                     chunk = ready.recv(1 << 20)

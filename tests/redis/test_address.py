@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from oppscan import InvalidInput
-from tests.redis.store import redis_address
-from tests.redis.store.redis import RedisBackend
+from oppscan.backends.redis import RedisBackend, address
 
 SECRET = "s3cret"  # noqa: S105 - nobody's
 
@@ -32,16 +31,16 @@ def test_what_names_no_store_is_refused_at_once(url: str) -> None:
 
 def test_a_sentinel_url_names_hosts_service_and_database() -> None:
     url = f"redis+sentinel://user:{SECRET}@one:1,two/main/3?ssl_cert_reqs=none&sentinel_password=x"
-    address = redis_address.parse(url)
-    assert address.hosts == (("one", 1), ("two", 26379))
-    assert (address.service, address.sentinel) == ("main", {"password": "x"})
-    assert address.base == f"redis://user:{SECRET}@one:1/3?ssl_cert_reqs=none"
+    found = address.parse(url)
+    assert found.hosts == (("one", 1), ("two", 26379))
+    assert (found.service, found.sentinel) == ("main", {"password": "x"})
+    assert found.base == f"redis://user:{SECRET}@one:1/3?ssl_cert_reqs=none"
 
 
 def test_a_cluster_url_names_hosts() -> None:
-    address = redis_address.parse("rediss+cluster://one,[::1]:7001")
-    assert address.hosts == (("one", 6379), ("::1", 7001))
-    assert address.base == "rediss://one:6379/0"
+    found = address.parse("rediss+cluster://one,[::1]:7001")
+    assert found.hosts == (("one", 6379), ("::1", 7001))
+    assert found.base == "rediss://one:6379/0"
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+sentinel", "redis+cluster"])

@@ -2,77 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from fakeredis import FakeAsyncRedis, FakeServer, FakeStrictRedis
 
 from oppscan.backends.base import StorageBackend
+from oppscan.backends.redis import RedisBackend
 from oppscan.testing.clock import ManualClock
 from oppscan.testing.contract import StoreContract
 from oppscan.testing.world import LoseKey, OpenStore
 from tests.redis.losing import lose
 from tests.redis.servers import Server
-from tests.redis.store.redis import RedisBackend
+from tests.redis.stepped import own_clocks_stand_still, step_server
 
 
 class _RedisContract(StoreContract):
-    """The server's clock is the clock, and time is real."""
-
-    real_time: ClassVar[bool] = True
-    unit: ClassVar[float] = 0.05
+    """The scripts of a store are told the time, so that no case waits and none is left out."""
 
     @pytest.fixture
     def lose_key(self) -> LoseKey:
         return lose
 
 
-def _opener(urls: dict[str, str]) -> Callable[[ManualClock, str], StorageBackend]:
-    return lambda _clock, name: RedisBackend(urls[name])
+Opener = Callable[[str, str], OpenStore]
+
+
+@pytest.fixture
+def opener(monkeypatch: pytest.MonkeyPatch) -> Opener:
+    """Give what opens the stores at two URLs on a manual clock."""
+
+    def of(first: str, second: str) -> OpenStore:
+        def opened(manual: ManualClock, name: str) -> StorageBackend:
+            step_server(monkeypatch, manual)
+            made = RedisBackend({"first": first, "second": second}[name])
+            made.clock = manual
+            return made
+
+        return opened
+
+    return of
 
 
 class TestValkey(_RedisContract):
     @pytest.fixture
-    def open_store(self, valkey: Server) -> OpenStore:
-        return _opener({"first": valkey.url, "second": valkey.url.replace("/0", "/1")})
+    def open_store(self, opener: Opener, valkey: Server) -> OpenStore:
+        return opener(valkey.url, valkey.url.replace("/0", "/1"))
 
 
 class TestRedis8(_RedisContract):
     @pytest.fixture
-    def open_store(self, redis_8: Server) -> OpenStore:
-        return _opener({"first": redis_8.url, "second": redis_8.url.replace("/0", "/1")})
+    def open_store(self, opener: Opener, redis_8: Server) -> OpenStore:
+        return opener(redis_8.url, redis_8.url.replace("/0", "/1"))
 
 
 class TestRedis6(_RedisContract):
     @pytest.fixture
-    def open_store(self, redis_6: Server) -> OpenStore:
-        return _opener({"first": redis_6.url, "second": redis_6.url.replace("/0", "/1")})
+    def open_store(self, opener: Opener, redis_6: Server) -> OpenStore:
+        return opener(redis_6.url, redis_6.url.replace("/0", "/1"))
 
 
 class TestCluster(_RedisContract):
     @pytest.fixture
-    def open_store(self, valkey_cluster: str, valkey: Server) -> OpenStore:
-        return _opener({"first": valkey_cluster, "second": valkey.url})
+    def open_store(self, opener: Opener, valkey_cluster: str, valkey: Server) -> OpenStore:
+        return opener(valkey_cluster, valkey.url)
 
 
 class TestSentinel(_RedisContract):
     @pytest.fixture
-    def open_store(self, valkey_sentinel: str) -> OpenStore:
-        return _opener({"first": valkey_sentinel, "second": valkey_sentinel.replace("/0", "/1")})
+    def open_store(self, opener: Opener, valkey_sentinel: str) -> OpenStore:
+        return opener(valkey_sentinel, valkey_sentinel.replace("/0", "/1"))
 
 
 class TestFake(_RedisContract):
-    """The fast loop: no server, the same script."""
+    """The fast loop: no server, the same scripts."""
 
     @pytest.fixture
-    def open_store(self) -> OpenStore:
+    def open_store(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenStore]:
         servers = {"first": FakeServer(), "second": FakeServer()}
 
-        def opened(clock: ManualClock, name: str) -> StorageBackend:
+        def opened(manual: ManualClock, name: str) -> StorageBackend:
+            monkeypatch.setattr(time, "time", lambda: manual.now() / 1000)  # the fake's own
+            own_clocks_stand_still(monkeypatch, manual)
             server = servers[name]
-            return RedisBackend(
+            made = RedisBackend(
                 FakeAsyncRedis(server=server), blocking=FakeStrictRedis(server=server)
             )
+            made.clock = manual
+            return made
 
-        return opened
+        yield opened
+        for server in servers.values():
+            client: Any = FakeStrictRedis(server=server)
+            assert [key for key in client.scan_iter() if client.pttl(key) == -1] == []

@@ -1,14 +1,11 @@
 """What goes wrong with a server, and what a caller is told: typed, in time, and healthy after."""
 
-# ruff: noqa: ANN401 - requests and replies of any kind
-
 from __future__ import annotations
 
 import asyncio
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,60 +19,17 @@ from oppscan import (
     StorageMisconfigured,
     StorageUnavailable,
 )
+from oppscan.backends.redis import RedisBackend, layout
 from oppscan.ops import Append, Applied, Apply, Erase, Point, PutHead, Request, Resolve
+from tests.redis.asking import SPACE, TIMEOUT, Asker
 from tests.redis.proxy import canned, proxy
 from tests.redis.servers import Server, running
-from tests.redis.store import redis_layout as layout
-from tests.redis.store.redis import RedisBackend
 
 SCAN = "ab" + "0" * 14 + "-" + "1" * 32
 TAG = SCAN[:16]
 READ = Resolve(SCAN, TAG)
 WRITE = Apply((), (PutHead(SCAN, "a" * 32, b"head", 60_000, 60_000, None),))
-SPACE = "faults"
-TIMEOUT = 1.0
 SLACK = 0.3  # for two shared cores
-
-
-class _Asker:
-    """Asks one store through one face, again and again."""
-
-    def __init__(self, face: str) -> None:
-        self.runner = asyncio.Runner() if face == "async" else None
-        self.stores: list[RedisBackend] = []
-
-    def open(self, where: Any, **options: Any) -> RedisBackend:
-        store = RedisBackend(where, **options)
-        self.stores.append(store)
-        return store
-
-    def ask(self, store: RedisBackend, request: Request[Any], timeout: float = TIMEOUT) -> Any:
-        if self.runner is None:
-            return store.execute_blocking(request, SPACE, timeout)
-        return self.runner.run(store.execute(request, SPACE, timeout))
-
-    def close(self) -> None:
-        for store in self.stores:
-            if self.runner is None:
-                store.close()
-            else:
-                self.runner.run(store.aclose())
-        if self.runner is not None:
-            self.runner.close()
-
-
-@pytest.fixture(params=["async", "blocking"])
-def asker(request: pytest.FixtureRequest) -> Iterator[_Asker]:
-    asker = _Asker(request.param)
-    yield asker
-    asker.close()
-
-
-@pytest.fixture
-def own() -> Iterator[Server]:
-    """A server that a test may ruin."""
-    with running(server := Server("valkey-9.1")):
-        yield server
 
 
 REPLIES: list[tuple[str, type[Exception]]] = [
@@ -103,7 +57,7 @@ REPLIES: list[tuple[str, type[Exception]]] = [
 @pytest.mark.parametrize(("reply", "error"), REPLIES, ids=[reply for reply, _ in REPLIES])
 @pytest.mark.parametrize("sent", [READ, WRITE], ids=["read", "write"])
 def test_each_error_reply_has_its_own_meaning(
-    asker: _Asker, reply: str, error: type[Exception], sent: Request[Any]
+    asker: Asker, reply: str, error: type[Exception], sent: Request[Any]
 ) -> None:
     with canned(reply) as url:
         store = asker.open(url)
@@ -114,7 +68,7 @@ def test_each_error_reply_has_its_own_meaning(
         assert time.monotonic() - began < TIMEOUT + SLACK
 
 
-def test_i6_a_refused_connection_is_an_outage(asker: _Asker) -> None:
+def test_i6_a_refused_connection_is_an_outage(asker: Asker) -> None:
     store = asker.open("redis://127.0.0.1:1/0")
     began = time.monotonic()
     for sent in (READ, WRITE):
@@ -123,7 +77,7 @@ def test_i6_a_refused_connection_is_an_outage(asker: _Asker) -> None:
     assert time.monotonic() - began < TIMEOUT
 
 
-def test_i6_a_killed_server_is_an_outage_and_its_restart_heals(asker: _Asker, own: Server) -> None:
+def test_i6_a_killed_server_is_an_outage_and_its_restart_heals(asker: Asker, own: Server) -> None:
     store = asker.open(own.url)
     asker.ask(store, WRITE)
     own.kill()
@@ -134,7 +88,7 @@ def test_i6_a_killed_server_is_an_outage_and_its_restart_heals(asker: _Asker, ow
     assert isinstance(asker.ask(store, WRITE), Applied)
 
 
-def test_i6_a_frozen_server_is_an_outage_in_time_and_heals(asker: _Asker, own: Server) -> None:
+def test_i6_a_frozen_server_is_an_outage_in_time_and_heals(asker: Asker, own: Server) -> None:
     store = asker.open(own.url)
     asker.ask(store, WRITE)
     own.send(signal.SIGSTOP)
@@ -150,21 +104,20 @@ def test_i6_a_frozen_server_is_an_outage_in_time_and_heals(asker: _Asker, own: S
     assert asker.ask(store, READ).sighting.head is not None
 
 
-def test_a_restart_between_operations_is_invisible(own: Server) -> None:
-    async def use() -> None:
-        async with oppscan.ScanRegistry(RedisBackend(own.url)) as registry:
-            await registry.start("ann", ["alpha"])
-            own.kill()
-            own.start()
-            await registry.start("ann", ["alpha"])
-            own.kill()
-            own.start()
-            assert await registry.has_active_scan("ann") is False
+def test_a_restart_between_operations_is_invisible(asker: Asker, own: Server) -> None:
+    async def use(registry: oppscan.ScanRegistry) -> None:
+        await registry.start("ann", ["alpha"])
+        own.kill()
+        own.start()
+        assert (await registry.start("ann", ["alpha"])).joined is False
+        own.kill()
+        own.start()
+        assert await registry.has_active_scan("ann") is False
 
-    asyncio.run(use())
+    asker.use(own.url, use)
 
 
-def test_a_server_that_forgot_the_scripts_is_taught_again(asker: _Asker, server: Server) -> None:
+def test_a_server_that_forgot_the_scripts_is_taught_again(asker: Asker, server: Server) -> None:
     store = asker.open(server.url)
     for sent in (WRITE, READ, WRITE):
         with server.client() as client:
@@ -172,7 +125,7 @@ def test_a_server_that_forgot_the_scripts_is_taught_again(asker: _Asker, server:
         asker.ask(store, sent)
 
 
-def test_a_full_server_refuses_writes_and_still_reads(asker: _Asker, own: Server) -> None:
+def test_a_full_server_refuses_writes_and_still_reads(asker: Asker, own: Server) -> None:
     store = asker.open(own.url)
     asker.ask(store, WRITE)
     with own.client() as client:
@@ -184,7 +137,7 @@ def test_a_full_server_refuses_writes_and_still_reads(asker: _Asker, own: Server
     assert isinstance(asker.ask(store, WRITE), Applied)
 
 
-def test_g11_a_full_server_keeps_no_part_of_a_write(asker: _Asker, own: Server) -> None:
+def test_g11_a_full_server_keeps_no_part_of_a_write(asker: Asker, own: Server) -> None:
     store = asker.open(own.url)
     with own.client() as client:
         asker.ask(store, WRITE)
@@ -202,7 +155,7 @@ def _point() -> Point:
 
 @pytest.mark.parametrize("kind", ["r", "d", "i", "o", "l", "q"])
 def test_g11_a_key_of_the_wrong_type_is_corrupt_and_nothing_is_written(
-    asker: _Asker, server: Server, kind: str
+    asker: Asker, server: Server, kind: str
 ) -> None:
     store = asker.open(server.url)
     name = layout.key(SPACE, kind, SCAN if kind in "rd" else TAG)
@@ -220,7 +173,7 @@ def test_g11_a_key_of_the_wrong_type_is_corrupt_and_nothing_is_written(
     assert isinstance(asker.ask(store, WRITE), Applied)
 
 
-def test_too_few_replicas_are_an_outage(asker: _Asker, own: Server) -> None:
+def test_too_few_replicas_are_an_outage(asker: Asker, own: Server) -> None:
     store = asker.open(own.url)
     with own.client() as client:
         client.config_set("min-replicas-to-write", 1)
@@ -230,7 +183,7 @@ def test_too_few_replicas_are_an_outage(asker: _Asker, own: Server) -> None:
     assert isinstance(asker.ask(store, WRITE), Applied)
 
 
-def test_a_replica_is_no_place_to_write(asker: _Asker, own: Server) -> None:
+def test_a_replica_is_no_place_to_write(asker: Asker, own: Server) -> None:
     with running(Server("valkey-9.1", f"replicaof 127.0.0.1 {own.port}")) as (replica,):
         store = asker.open(replica.url)
         with pytest.raises(StorageUnavailable):
@@ -240,7 +193,7 @@ def test_a_replica_is_no_place_to_write(asker: _Asker, own: Server) -> None:
         assert isinstance(asker.ask(store, WRITE), Applied)
 
 
-def test_a_wrong_password_is_a_setting_and_told_at_once(asker: _Asker, own: Server) -> None:
+def test_a_wrong_password_is_a_setting_and_told_at_once(asker: Asker, own: Server) -> None:
     with own.client() as client:
         client.config_set("requirepass", "right")
     for where in (own.url, own.url.replace("//", "//:wrong@")):
@@ -252,7 +205,7 @@ def test_a_wrong_password_is_a_setting_and_told_at_once(asker: _Asker, own: Serv
     assert isinstance(asker.ask(asker.open(own.url.replace("//", "//:right@")), WRITE), Applied)
 
 
-def test_missing_rights_are_a_setting(asker: _Asker, own: Server) -> None:
+def test_missing_rights_are_a_setting(asker: Asker, own: Server) -> None:
     with own.client() as client:
         client.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@all", "-@write")
     store = asker.open(own.url.replace("//", "//reader:pw@"))
@@ -260,12 +213,12 @@ def test_missing_rights_are_a_setting(asker: _Asker, own: Server) -> None:
         asker.ask(store, WRITE)
 
 
-def test_tls_to_a_plain_port_is_a_setting(asker: _Asker, server: Server) -> None:
+def test_tls_to_a_plain_port_is_a_setting(asker: Asker, server: Server) -> None:
     with pytest.raises(StorageMisconfigured):
         asker.ask(asker.open(server.url.replace("redis:", "rediss:")), READ, 3.0)
 
 
-def test_too_many_clients_are_an_outage(asker: _Asker, own: Server) -> None:
+def test_too_many_clients_are_an_outage(asker: Asker, own: Server) -> None:
     with own.client() as client:
         client.config_set("maxclients", 1)
         with pytest.raises(StorageUnavailable):
@@ -309,7 +262,7 @@ def test_a_host_s_small_pool_makes_threads_wait(server: Server) -> None:
 
 @pytest.mark.parametrize("verdict", ["drop", "reset"])
 def test_g11_a_write_whose_reply_was_lost_is_an_outage_to_this_store(
-    asker: _Asker, server: Server, verdict: str
+    asker: Asker, server: Server, verdict: str
 ) -> None:
     """The store does not repeat it; who knows its ids does."""
     with proxy(server.port, lambda request: verdict if b"EVAL" in request else "pass") as before:

@@ -15,11 +15,13 @@ import pytest
 import oppscan
 import oppscan.sync
 from oppscan import OppscanError, ScanState, TTLPolicy
+from oppscan.backends.redis import RedisBackend, layout
+from oppscan.backends.redis.scripts import APPLY, READ
+from tests.benchmarks import redis_memory
+from tests.redis.asking import Asker
 from tests.redis.losing import keys_of, keys_without_ttl
 from tests.redis.proxy import proxy
-from tests.redis.servers import Server, running
-from tests.redis.store import redis_requests
-from tests.redis.store.redis import RedisBackend
+from tests.redis.servers import Server
 
 NAMES = tuple(f"strategy-{number}" for number in range(14))
 
@@ -72,48 +74,70 @@ def test_g12_all_that_a_scan_left_goes_by_itself(server: Server) -> None:
         assert keys_of(store, "gone") == []
 
 
-def test_a_script_that_writes_touches_only_the_keys_it_declares(server: Server) -> None:
+def _look_everywhere(registry: oppscan.sync.ScanRegistry, owner: str) -> None:
+    """Read the owner's newest scan in every way, and change it in those that end it."""
+    scan_id = registry.latest(owner).scan_id
+    registry.status(scan_id)
+    registry.results(scan_id)
+    registry.history(owner)
+    registry.has_active_scan(owner)
+    registry.extend(scan_id, 9000)
+    registry.cancel(registry.start(owner, NAMES, key="more").scan_id)
+    registry.forget(registry.latest(owner).scan_id)
+
+
+def test_scripts_touch_only_declared_keys_of_one_slot(server: Server) -> None:
+    """100 scans: writes touch what they declare; reads also the scans that those keys lead to."""
     store = RedisBackend(server.url)
     seen: list[dict[str, Any]] = []
     with oppscan.sync.ScanRegistry(store, namespace="declared") as registry:
         run_scan(registry, "bob")  # from here on, no script goes over as text
-    with server.client() as client, client.monitor() as monitor:
-        with oppscan.sync.ScanRegistry(store, namespace="declared") as registry:
-            run_scan(registry, "ann")
-            registry.cancel(registry.start("ann", NAMES, key="more").scan_id)
-            registry.forget(registry.latest("ann").scan_id)
-        with server.client() as other:
-            other.echo("the end")
-        listen: Callable[[], dict[str, Any]] = monitor.next_command  # pyright: ignore[reportAssignmentType]
-        while "the end" not in (command := listen())["command"]:
-            seen.append(command)
+        _look_everywhere(registry, "bob")
+        for number in range(100):
+            with server.client() as client, client.monitor() as monitor:
+                run_scan(registry, f"owner-{number}")
+                _look_everywhere(registry, f"owner-{number}")
+                client.echo("the end")
+                listen: Callable[[], dict[str, Any]] = monitor.next_command  # pyright: ignore[reportAssignmentType]
+                while "the end" not in (command := listen())["command"]:
+                    seen.append(command)
     declared: set[str] = set()
+    scripts: list[str] = []
     inner = 0
     for command in seen:
         words = command["command"].split(" ")  # no key of ours holds one
-        if words[0].upper() == "EVALSHA":
-            writing = words[1] == redis_requests.APPLY.sha
-            declared = set(words[3 : 3 + int(words[2])]) if writing else set()
-        elif command["client_type"] == "lua" and declared and words[0].upper() != "TIME":
-            touched = words[1:] if words[0].upper() == "DEL" else words[1:2]
-            assert set(touched) <= declared, command
+        name = words[0].upper()
+        if name == "EVALSHA":
+            scripts.append(words[1])
+            declared = set(words[3 : 3 + int(words[2])])
+            assert len({layout.hash_tag(key) for key in declared}) == 1
+        elif command["client_type"] == "lua" and name != "TIME":
             inner += 1
-    assert inner > 200
+            touched = set(words[1:] if name in {"DEL", "EXISTS"} else words[1:2])
+            if scripts[-1] == READ.sha and name in {"GET", "GETRANGE"}:
+                assert {layout.hash_tag(key) for key in touched} <= {layout.hash_tag(min(declared))}
+            else:
+                assert touched <= declared, command
+    assert set(scripts) == {APPLY.sha, READ.sha}
+    assert inner > 20_000
 
 
-def test_a_poll_moves_no_results(server: Server) -> None:
+def test_a_poll_moves_no_results(server: Server, asker: Asker) -> None:
+    noise = "".join(random.choices("abcdefghijklmnopqrstuvwxyz", k=14_500))
+    with oppscan.sync.ScanRegistry(RedisBackend(server.url), namespace="poll") as registry:
+        scan_id = run_scan(registry, "ann", 1, noise)
+
+    async def use(registry: oppscan.ScanRegistry) -> None:
+        assert len(str((await registry.results(scan_id)).opportunities)) > 200_000
+        moved = []
+        for _ in range(20):
+            start = before.moved
+            assert (await registry.status(scan_id)).state is ScanState.COMPLETE
+            moved.append(before.moved - start)
+        assert max(moved) < 1500, moved
+
     with proxy(server.port, lambda _: "pass") as before:
-        noise = "".join(random.choices("abcdefghijklmnopqrstuvwxyz", k=14_500))
-        with oppscan.sync.ScanRegistry(RedisBackend(before.url), namespace="poll") as registry:
-            scan_id = run_scan(registry, "ann", 1, noise)
-            assert len(str(registry.results(scan_id).opportunities)) > 200_000
-            moved, states = [], set()
-            for _ in range(20):
-                start = before.moved
-                states.add(registry.status(scan_id).state)
-                moved.append(before.moved - start)
-            assert states == {ScanState.COMPLETE}
-            assert max(moved) < 1500, moved
+        asker.use(before.url, use, namespace="poll")
 
 
 @pytest.mark.parametrize("when", ["pending", "running", "complete"])
@@ -196,19 +220,20 @@ def test_g2_polls_that_come_together_share_a_command(valkey: Server) -> None:
     assert commands < 20
 
 
-def test_memory_of_a_scan(own_memory: dict[str, float]) -> None:
+def test_500_polls_at_once_raise_nothing(url: str) -> None:
+    async def use() -> None:
+        async with oppscan.ScanRegistry(RedisBackend(url), namespace="crowd") as registry:
+            scans = [(await registry.start(f"owner-{n}", ["alpha"])).scan_id for n in range(50)]
+            for _ in range(3):
+                asked = [scans[number % 50] for number in range(500)]
+                polled = await asyncio.gather(*(registry.status(scan_id) for scan_id in asked))
+                assert [status.scan_id for status in polled] == asked
+
+    asyncio.run(use())
+
+
+def test_memory_of_a_scan() -> None:
     """A scan of 14 strategies with 2 kB of results, its share of the owner's index included."""
-    assert own_memory["oppscan"] < 2.5 * own_memory["five keys"]
-
-
-@pytest.fixture(scope="module")
-def own_memory() -> Iterator[dict[str, float]]:
-    with running(server := Server("valkey-9.1")), server.client() as client:
-        store = RedisBackend(server.url)
-        with oppscan.sync.ScanRegistry(store, namespace="oppscan") as registry:
-            run_scan(registry, "first", 120)
-            used = client.info("memory")["used_memory"]
-            for number in range(100):
-                run_scan(registry, f"owner-{number % 10}", 120)
-            mine = (client.info("memory")["used_memory"] - used) / 100
-        yield {"oppscan": mine, "five keys": 3576}
+    found = redis_memory.measure("valkey-9.1")
+    assert found["oppscan"] < 3700
+    assert found["oppscan"] < 0.7 * found["five keys"]

@@ -10,11 +10,12 @@ import threading
 from contextlib import suppress
 
 import pytest
+from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 
 import oppscan.sync
 from oppscan import ScanRegistry, StorageMisconfigured, StorageUnavailable
+from oppscan.backends.redis import RedisBackend
 from tests.redis.servers import Server, sentinel, wait_until
-from tests.redis.store.redis import RedisBackend
 
 CHILD_FINE = 0
 
@@ -107,6 +108,38 @@ def test_cancelled_polls_cross_no_replies(url: str) -> None:
         return crossed
 
     assert asyncio.run(use()) == 0
+
+
+def test_a_cluster_is_learnt_though_the_first_to_ask_left(
+    valkey_cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learn, learning = AsyncRedisCluster.initialize, 0
+
+    async def use() -> None:
+        may_go_on = asyncio.Event()
+
+        async def slowly(client: AsyncRedisCluster) -> AsyncRedisCluster:
+            nonlocal learning
+            learning += 1
+            await may_go_on.wait()
+            return await learn(client)
+
+        monkeypatch.setattr(AsyncRedisCluster, "initialize", slowly)
+        async with ScanRegistry(RedisBackend(valkey_cluster), op_timeout=0.05) as registry:
+            with pytest.raises(StorageUnavailable):
+                await registry.latest("ann")
+        assert learning == 1
+        async with ScanRegistry(RedisBackend(valkey_cluster)) as registry:
+            first = asyncio.create_task(registry.start("ann", ["alpha"]))
+            await asyncio.sleep(0)
+            first.cancel()
+            second = asyncio.create_task(registry.start("ann", ["alpha"]))
+            await asyncio.sleep(0)
+            may_go_on.set()
+            assert (await second).must_run
+        assert learning == 2
+
+    asyncio.run(use())
 
 
 def test_more_callers_than_connections_wait_their_turn(server: Server) -> None:

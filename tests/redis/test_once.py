@@ -3,88 +3,139 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import multiprocessing
-import os
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
+from typing import TypeVar
 
 import pytest
 
 import oppscan.sync
-from oppscan import ScanRegistry, ScanState
+from oppscan import ScanRegistry
+from oppscan.backends.redis import RedisBackend
+from oppscan.backends.redis.scripts import APPLY
+from oppscan.testing.faces import awaitable
+from oppscan.testing.world import FACES
 from tests.redis.proxy import Proxy, proxy
 from tests.redis.servers import Server
-from tests.redis.store.redis import RedisBackend
 
-ROUNDS = int(os.environ.get("OPPSCAN_ROUNDS", "1"))
-"""How much longer than usual to look."""
+T = TypeVar("T")
+
+LOSSES = 250
+"""Lost replies to writes, for each face and server."""
+
+ODDS = 1 / 3
+"""Of losing a reply, that of a repeated write included."""
 
 
 class _Loser:
-    """Drops the replies of some scripts: every ``nth``, counted over all connections."""
+    """Drops the replies to some writes, and counts what kind of write they were."""
 
-    def __init__(self, nth: int) -> None:
-        self.nth = nth
-        self.seen = itertools.count(1)
+    def __init__(self) -> None:
+        self.chance = random.Random(11)
         self.lock = threading.Lock()
+        self.kind = ""
+        self.lost: Counter[str] = Counter()
 
     def __call__(self, request: bytes) -> str:
-        if b"EVAL" not in request:
+        if not self.kind or APPLY.sha.encode() not in request:
             return "pass"
         with self.lock:
-            lose = next(self.seen) % self.nth == 0
-        return ("drop", "reset")[random.randrange(2)] if lose else "pass"
+            if self.chance.random() > ODDS:
+                return "pass"
+            self.lost[self.kind] += 1
+            return self.chance.choice(("drop", "reset"))
 
 
 @pytest.fixture(params=["valkey", "redis_6"])
 def losing(request: pytest.FixtureRequest) -> Iterator[Proxy]:
     server: Server = request.getfixturevalue(request.param)
-    with proxy(server.port, _Loser(3)) as before:
+    with proxy(server.port, _Loser()) as before:
         yield before
 
 
-async def _whole_scan(registry: ScanRegistry, owner: str) -> int:
-    """Make every kind of write once; give how many there were."""
-    ticket = await registry.start(owner, ["found", "empty", "failed", "skipped"])
+@pytest.fixture(params=FACES)
+def registry(request: pytest.FixtureRequest, losing: Proxy) -> ScanRegistry:
+    """Give a registry of each face behind the proxy; the blocking one is only called awaited."""
+    store, namespace = RedisBackend(losing.url), f"once-{request.param}-{losing.target}"
+    if request.param == "async":
+        return ScanRegistry(store, namespace=namespace, op_timeout=10)
+    return awaitable(oppscan.sync.ScanRegistry(store, namespace=namespace, op_timeout=10), None)
+
+
+async def _every_write(registry: ScanRegistry, owner: str, loser: _Loser) -> list[object]:
+    """Make every kind of write once; give what came of them."""
+
+    async def write(kind: str, call: Awaitable[T]) -> T:
+        loser.kind = kind
+        try:
+            return await call
+        finally:
+            loser.kind = ""
+
+    ticket = await write("start", registry.start(owner, ["found", "empty", "bad", "left"]))
+    assert (ticket.joined, ticket.must_run) == (False, True)
+    first = registry.claim(ticket.scan_id, owner=owner)
+    held = await write("claim", first.__aenter__())
+    await write("started", held.strategy_started("found"))
+    await write("finished", held.strategy_finished("found", [{"n": 1}, {"n": 2}]))
+    await write("release", held.release())
+    await first.__aexit__(None, None, None)
     async with registry.claim(ticket.scan_id, owner=owner) as claim:
-        await claim.strategy_started("found")
-        await claim.strategy_finished("found", [{"n": 1}, {"n": 2}])
-        await claim.strategy_finished("empty", [])
-        await claim.heartbeat()
-        await claim.strategy_failed("failed", "no feed", opportunities=[{"n": 3}])
-        await claim.strategy_skipped("skipped", "no need")
-        await claim.complete({"all": True})
-    await registry.extend(ticket.scan_id, 5000)
+        await write("empty", claim.strategy_finished("empty", []))
+        await write("heartbeat", claim.heartbeat())
+        await write("failed", claim.strategy_failed("bad", "no feed", opportunities=[{"n": 3}]))
+        await write("skipped", claim.strategy_skipped("left", "no need"))
+        await write("complete", claim.complete({"all": True}))
+    await write("extend", registry.extend(ticket.scan_id, 5000))
     status = await registry.status(ticket.scan_id, owner=owner)
-    assert status.state is ScanState.COMPLETE
-    assert status.attempts == 1
-    assert str(status.progress.percentage) == "100.0"
-    assert status.progress.opportunities_found == 3
     results = await registry.results(ticket.scan_id, owner=owner)
     assert [item["n"] for item in results.opportunities] == [1, 2, 3]
     assert results.summary == {"all": True}
-    assert [s.scan_id for s in await registry.history(owner)] == [ticket.scan_id]
-    cancelled = await registry.start(owner, ["one"], key="cancelled")
-    assert (await registry.cancel(cancelled.scan_id)).state is ScanState.CANCELLED
-    await registry.forget(cancelled.scan_id)
-    assert len(await registry.history(owner)) == 1
-    return 12
+    posted = await registry.start(owner, ["one"], key="posted")
+    async with registry.claim(posted.scan_id) as claim:
+        await write("update", claim.update({"opportunities": [{"n": 4}]}))
+        await write("fail", claim.fail("no more"))
+    broken = await registry.status(posted.scan_id)
+    other = await registry.start(owner, ["one"], key="cancelled")
+    cancelled = await write("cancel", registry.cancel(other.scan_id))
+    await write("forget", registry.forget(other.scan_id))
+    shown = [
+        (seen.state, seen.revision, seen.attempts, seen.progress)
+        for seen in (status, broken, cancelled)
+    ]
+    return [*shown, [seen.scan_id for seen in await registry.history(owner)].index(ticket.scan_id)]
 
 
-def test_g11_every_kind_of_write_is_applied_once_when_replies_are_lost(losing: Proxy) -> None:
-    async def use() -> int:
-        writes = 0
-        store = RedisBackend(losing.url)
-        async with ScanRegistry(store, namespace=f"once-{losing.target}") as registry:
-            for number in range(8 * ROUNDS):
-                writes += await _whole_scan(registry, f"owner-{number}")
-        return writes
+def test_g11_every_kind_of_write_is_applied_once_when_replies_are_lost(
+    registry: ScanRegistry, losing: Proxy
+) -> None:
+    loser = losing.verdict
+    assert isinstance(loser, _Loser)
 
-    writes = asyncio.run(use())
-    assert losing.lost > writes // 4
+    async def use(loser: _Loser) -> None:
+        quiet = _Loser()
+        truth = await _every_write(registry, "undisturbed", quiet)
+        number = 0
+        while sum(loser.lost.values()) < LOSSES:
+            assert await _every_write(registry, f"owner-{number}", loser) == truth
+            number += 1
+        await registry.aclose()
+
+    asyncio.run(use(loser))
+    assert losing.lost == sum(loser.lost.values())
+    assert len(loser.lost) == len(WRITES)
+    assert min(loser.lost.values()) > LOSSES / len(WRITES) / 3
+
+
+WRITES = frozenset(
+    {
+        "start", "claim", "started", "finished", "release", "empty", "heartbeat", "failed",
+        "skipped", "complete", "extend", "update", "fail", "cancel", "forget",
+    }
+)  # fmt: skip
 
 
 def _race(url: str, gate: object, owners: int, rounds: int, out: object) -> None:

@@ -16,10 +16,10 @@ from types import FrameType
 from typing import Final
 
 from oppscan import OppscanError, __version__
-from oppscan.cli import demo
+from oppscan.cli import demo, doctor
 from oppscan.cli.command import Command, CommandFailed
 
-COMMANDS: Final[tuple[Command, ...]] = (demo.COMMAND,)
+COMMANDS: Final[tuple[Command, ...]] = (demo.COMMAND, doctor.COMMAND)
 
 FAILED: Final = 1
 MISUSED: Final = 2

@@ -56,14 +56,13 @@ class Batcher:
 
     def _landed(self) -> None:
         self._flying -= 1
-        if not self._flying and self._waiting:
+        if not self._flying and self._timer is not None:
+            self._timer.cancel()
             self._depart()
 
     def _depart(self) -> None:
         """Send all that waits."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer = None
         waiting, self._waiting = self._waiting, {}
         deadline, self._deadline = self._deadline, 0.0
         slots: dict[str, list[str]] = {}
@@ -85,7 +84,6 @@ class Batcher:
             told = error if isinstance(error, Exception) else ConnectionError("it was cut off")
             for future in _waiters(batch):
                 future.set_exception(told)
-                future.exception()  # whoever waited may be gone: that is no news then
             if not isinstance(error, Exception):
                 raise
         else:

@@ -1,4 +1,4 @@
--- Reads scans at one instant; writes nothing. ARGV[1] says how, redis_requests.py what comes back.
+-- Reads scans at one instant; writes nothing. ARGV[1] says how, requests.py what comes back.
 -- KEYS: an owner's i; then the r and d of a scan that is named, or the owner's o, l, q. Which scans
 -- those lead to is not known before: their keys are made here, in the slot of those declared.
 local call = redis.call

@@ -14,7 +14,6 @@ Laws
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from contextlib import suppress
 from typing import Any, Final, TypeVar
@@ -26,15 +25,24 @@ from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from redis.cluster import RedisCluster
 
 from oppscan.backends.base import StorageBackend
+from oppscan.backends.health import Finding
+from oppscan.backends.redis import address, clients, faults
+from oppscan.backends.redis.clients import DEADLINE
+from oppscan.backends.redis.clock import KnownTime
+from oppscan.backends.redis.faces import AsyncFace, BlockingFace
+from oppscan.backends.redis.layout import due_key, shard_of
+from oppscan.backends.redis.records import Records
+from oppscan.backends.redis.requests import plan, reply_weight, weight
+from oppscan.backends.redis.steps import Plan, advance
 from oppscan.clock import elapsed
-from oppscan.errors import InvalidInput, StorageMisconfigured, StorageUnavailable
+from oppscan.errors import (
+    InvalidInput,
+    OppscanError,
+    StorageMisconfigured,
+    StorageUnavailable,
+)
+from oppscan.forks import watch_forks
 from oppscan.ops import Request
-from tests.redis.store import redis_address, redis_clients, redis_faults
-from tests.redis.store.redis_clients import DEADLINE
-from tests.redis.store.redis_clock import KnownTime
-from tests.redis.store.redis_faces import AsyncFace, BlockingFace
-from tests.redis.store.redis_layout import due_key, shard_of
-from tests.redis.store.redis_requests import Plan, advance, plan, reply_weight, weight
 
 R = TypeVar("R")
 Loop = asyncio.AbstractEventLoop
@@ -49,7 +57,7 @@ _HEAVY: Final = 256 * 1024
 class RedisBackend(StorageBackend):
     """A store in Redis (6.2 or later) or Valkey, in one server, behind Sentinels, or in a cluster.
 
-    ``where``: a URL (see `tests.redis.store.redis_address`), or the host's own redis-py client or
+    ``where``: a URL (see `oppscan.backends.redis.address`), or the host's own redis-py client or
     connection pool, awaiting or blocking; ``blocking``: a second one, for the other face. The
     host's clients keep the host's settings: their timeouts and retries are not ours.
 
@@ -58,12 +66,13 @@ class RedisBackend(StorageBackend):
     """
 
     def __init__(self, where: object, *, blocking: object = None) -> None:
-        self._address = redis_address.parse(where) if isinstance(where, str) else None
+        self._address = address.parse(where) if isinstance(where, str) else None
         given = [where, blocking] if self._address is None else [blocking]
         self._given = [_client_of(item) for item in given if item is not None]
         self._confirm = False
         self._abandoned: list[object] = []
         self._start_afresh()
+        watch_forks(self, RedisBackend._start_in_child)
 
     def __repr__(self) -> str:
         """Name the store, without its password."""
@@ -89,7 +98,7 @@ class RedisBackend(StorageBackend):
     # --- The two faces --------------------------------------------------------------------------
 
     async def execute(self, request: Request[R], namespace: str, timeout: float) -> R:
-        """Run one request; one round trip, but where `redis_requests` says otherwise."""
+        """Run one request; one round trip, but where `requests` says otherwise."""
         deadline = elapsed() + timeout
         face = self._async_face()
         try:
@@ -106,9 +115,9 @@ class RedisBackend(StorageBackend):
                         return step  # type: ignore[no-any-return]
                     answer = await face.ask(step, deadline)
                     size = reply_weight(answer)
-        except redis_faults.FAULTS as error:
-            if redis_faults.stale_master(error):
-                with suppress(*redis_faults.FAULTS):
+        except faults.FAULTS as error:
+            if faults.stale(error):
+                with suppress(*faults.FAULTS):
                     await face.reconnect()
             if self._may_be_plain(error):
                 plain = await asyncio.to_thread(self._is_plain)
@@ -118,9 +127,10 @@ class RedisBackend(StorageBackend):
     def execute_blocking(self, request: Request[R], namespace: str, timeout: float) -> R:
         """Run one request for a caller that may block; the same round trips."""
         deadline = elapsed() + timeout
-        face = self._blocking_face()
+        face: BlockingFace | None = None
         token = DEADLINE.set(deadline)
         try:
+            face = self._blocking_face(timeout)  # a cluster's client connects when it is made
             steps = self._plan(request, namespace, face)
             answer: Any = None
             while True:
@@ -128,9 +138,9 @@ class RedisBackend(StorageBackend):
                 if done:
                     return step  # type: ignore[no-any-return]
                 answer = face.ask(step, deadline)
-        except redis_faults.FAULTS as error:
-            if redis_faults.stale_master(error):
-                with suppress(*redis_faults.FAULTS):
+        except faults.FAULTS as error:
+            if face is not None and faults.stale(error):
+                with suppress(*faults.FAULTS):
                     face.reconnect()
             if self._may_be_plain(error) and self._is_plain():
                 raise self._not_tls() from error
@@ -141,15 +151,16 @@ class RedisBackend(StorageBackend):
     def _plan(self, request: Request[R], namespace: str, face: AsyncFace | BlockingFace) -> Plan[R]:
         def timely(tag: str) -> bool:
             """Tell whether a bare read will do."""
-            return face.fresh(due_key(namespace, shard_of(tag))) and self._time.looked(tag)
+            key = due_key(namespace, shard_of(tag)) if face.cluster else ""
+            return face.fresh(key) and self._time.looked(tag)
 
-        return plan(request, namespace, timely)
+        return plan(request, namespace, timely, self._records)
 
-    def _failed(self, error: BaseException) -> BaseException:
-        """Give our error for one of redis-py's; what is no fault of the store stays as it is."""
+    def _failed(self, error: BaseException) -> OppscanError:
+        """Give our error for one of redis-py's; raise what is no fault of the store as it is."""
         if isinstance(error, RuntimeError) and "loop" not in str(error):
-            return error
-        found = redis_faults.translate(error, self._shown)
+            raise error
+        found = faults.translate(error, self._shown)
         if isinstance(found, StorageUnavailable):
             self._time.forget()
         return found
@@ -159,46 +170,67 @@ class RedisBackend(StorageBackend):
         return secure and "Timeout connecting" in str(error)
 
     def _is_plain(self) -> bool:
-        address = self._address
-        return address is not None and redis_clients.speaks_plainly(*address.first)
+        where = self._address
+        return where is not None and clients.speaks_plainly(*where.first)
 
     def _not_tls(self) -> StorageMisconfigured:
         return StorageMisconfigured(f"{self._shown}: the server speaks no TLS; write redis:")
 
+    def examine(self, namespace: str, timeout: float) -> tuple[Finding, ...]:
+        """Look at the servers, blocking; all but one key that ends by itself stays as it is."""
+        from oppscan.backends.redis.examine import gather  # for the doctor alone
+        from oppscan.backends.redis.health import judge
+
+        deadline = elapsed() + timeout
+        token = DEADLINE.set(deadline)
+        try:
+            return judge(gather(self._blocking_face(timeout).client, namespace, deadline))
+        except faults.FAULTS as error:
+            if self._may_be_plain(error) and self._is_plain():
+                raise self._not_tls() from error
+            raise self._failed(error) from error
+        finally:
+            DEADLINE.reset(token)
+
     # --- Clients --------------------------------------------------------------------------------
 
     def _start_afresh(self) -> None:
-        self._process = os.getpid()
         self._lock = threading.Lock()
         self._time = KnownTime()
+        self._records = Records()
         self._loops: WeakKeyDictionary[Loop, AsyncFace] = WeakKeyDictionary()
         self._face: BlockingFace | None = None
 
-    def _adopt_process(self) -> None:
-        """In a forked child, start afresh: the parent's connections are not ours, even to close."""
-        if self._process != os.getpid():
-            self._abandoned += [*self._loops.values(), self._face]
-            self._start_afresh()
+    def _start_in_child(self) -> None:
+        """Start afresh: the parent's connections are not ours, even to close."""
+        self._abandoned += [*self._loops.values(), self._face]
+        self._start_afresh()
 
     def _async_face(self) -> AsyncFace:
-        self._adopt_process()
         loop = asyncio.get_running_loop()
         face = self._loops.get(loop)
         if face is None:
-            client = self._own_or_given(_ASYNC, redis_clients.make_async, "redis.asyncio")
+            client = self._own_or_given(_ASYNC, clients.make_async, "redis.asyncio")
             own = client not in self._given
             face = AsyncFace(client, self._time, own=own, confirm=self._confirm)
             self._loops[loop] = face
         return face
 
-    def _blocking_face(self) -> BlockingFace:
-        self._adopt_process()
-        with self._lock:
-            if self._face is None:
-                client = self._own_or_given(_BLOCKING, redis_clients.make_blocking, "redis")
-                own = client not in self._given
-                self._face = BlockingFace(client, self._time, own=own, confirm=self._confirm)
+    def _blocking_face(self, timeout: float = -1) -> BlockingFace:
+        if (face := self._face) is not None:
+            return face
+        if not self._lock.acquire(timeout=timeout):
+            raise StorageUnavailable(f"{self._shown}: another thread waits for a connection")
+        try:
+            self._face = self._face or self._new_blocking_face()
             return self._face
+        finally:
+            self._lock.release()
+
+    def _new_blocking_face(self) -> BlockingFace:
+        client = self._own_or_given(_BLOCKING, clients.make_blocking, "redis")
+        own = client not in self._given
+        return BlockingFace(client, self._time, own=own, confirm=self._confirm)
 
     def _own_or_given(self, kinds: tuple[type, ...], make: Any, module: str) -> Any:
         for client in self._given:
@@ -211,7 +243,6 @@ class RedisBackend(StorageBackend):
 
     def close(self) -> None:
         """Close what is ours of the blocking face, and of this thread's event loop, if one runs."""
-        self._adopt_process()
         with suppress(RuntimeError):
             here = self._loops.pop(asyncio.get_running_loop(), None)
             if here is not None:
@@ -219,15 +250,14 @@ class RedisBackend(StorageBackend):
         with self._lock:
             face, self._face = self._face, None
         if face is not None:
-            with suppress(*redis_faults.FAULTS):
+            with suppress(*faults.FAULTS):
                 face.close()
 
     async def aclose(self) -> None:
         """Close what is ours, of this event loop and of the blocking face."""
-        self._adopt_process()
         face = self._loops.pop(asyncio.get_running_loop(), None)
         if face is not None:
-            with suppress(*redis_faults.FAULTS):
+            with suppress(*faults.FAULTS):
                 await face.aclose()
         self.close()
 

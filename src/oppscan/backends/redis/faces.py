@@ -8,19 +8,19 @@ They differ in nothing but waiting. What one does, the other does under the same
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from queue import Empty, SimpleQueue
+from typing import Any, Final, TypeVar, assert_never
 
+from oppscan.backends.redis import faults
+from oppscan.backends.redis.batch import Answer, Batcher
+from oppscan.backends.redis.clients import CONCURRENCY, ONE_NODE
+from oppscan.backends.redis.clock import KnownTime
+from oppscan.backends.redis.layout import hash_tag
+from oppscan.backends.redis.steps import Get, Keys, Moment, Run, Spread, Step, moment_of
 from oppscan.clock import delay, delay_blocking, elapsed
 from oppscan.errors import DurabilityNotConfirmed, StorageUnavailable
-from tests.redis.store import redis_faults
-from tests.redis.store.redis_batch import Answer, Batcher
-from tests.redis.store.redis_clients import CONCURRENCY
-from tests.redis.store.redis_clock import KnownTime
-from tests.redis.store.redis_layout import hash_tag
-from tests.redis.store.redis_requests import Get, Keys, Moment, Run, Spread, Step, moment_of
 
 T = TypeVar("T")
 Command = tuple[Any, ...]
@@ -28,6 +28,7 @@ Command = tuple[Any, ...]
 _RAW: Final = {"NEVER_DECODE": True}  # the host's client may decode replies; ours are bytes
 _POOL_PAUSE: Final = 0.005
 _LAST_MOMENT: Final = 0.25
+_JOINING: Final = 1.0  # seconds; the node that was asked may be frozen, another one is not
 _SCAN_COUNT: Final = 1000
 
 
@@ -39,7 +40,7 @@ class _Face:
         self.time = time
         self.own = own
         self.confirm = confirm
-        self.cluster = hasattr(client, "nodes_manager")
+        self.cluster: bool = hasattr(client, "nodes_manager")
         self._slots: dict[str, int] = {}
 
     def server(self, key: str) -> str:
@@ -105,13 +106,21 @@ def _text(key: Any) -> str:
     return key.decode() if isinstance(key, bytes) else str(key)
 
 
+def _hear(task: asyncio.Task[Any]) -> None:
+    """Take note of how a task ended: that a store is down is no news then."""
+    if not task.cancelled():
+        task.exception()
+
+
 class AsyncFace(_Face):
     """Answers steps for one event loop."""
 
     def __init__(self, client: Any, time: KnownTime, *, own: bool, confirm: bool) -> None:
         super().__init__(client, time, own=own, confirm=confirm)
-        self.gate = asyncio.Semaphore(CONCURRENCY)
-        self.batcher = Batcher(self._fetch, hash_tag if self.cluster else lambda _: "")
+        self.gate: asyncio.Semaphore = asyncio.Semaphore(CONCURRENCY)
+        self.batcher: Batcher = Batcher(self._fetch, hash_tag if self.cluster else lambda _: "")
+        self.closing: asyncio.Task[None] | None = None
+        self._joining: asyncio.Task[Any] | None = None
 
     async def ask(self, step: Step, deadline: float) -> Any:
         """Answer one step."""
@@ -128,28 +137,58 @@ class AsyncFace(_Face):
             case Moment():
                 known = self.time.now(self.server(step.key)) if self.fresh(step.key) else 0
                 return known or (await self._run(moment_of(step.key), deadline))[0]
+            case _:
+                assert_never(step)
 
     async def _through(self, send: Callable[[], Any], deadline: float) -> Any:
         """Send when it is this request's turn, and the host's pool has a connection."""
         async with self.gate:
+            if self.cluster:
+                await self._join()
             while True:
                 try:
-                    return await send()
+                    return await (self._to_one_node(send, deadline) if self.cluster else send())
                 except Exception as error:
-                    if not redis_faults.pool_exhausted(error) or elapsed() >= deadline:
+                    if not faults.pool_exhausted(error) or elapsed() >= deadline:
                         raise
                 await delay(_POOL_PAUSE)
 
+    async def _to_one_node(self, send: Callable[[], Any], deadline: float) -> Any:
+        """Send, but not wait for a silent node until the end: another may have taken over."""
+        try:
+            async with asyncio.timeout((deadline - elapsed()) * ONE_NODE):
+                return await send()
+        except TimeoutError:
+            self.client._initialize = True  # noqa: SLF001 - as redis-py does after an error
+            raise
+
+    async def _join(self) -> None:
+        """Learn the cluster's topology, once for all who ask.
+
+        A caller whose time is over leaves; what it waited for goes on, or under load none of them
+        would ever come to its end.
+        """
+        if not getattr(self.client, "_initialize", False):
+            return
+        if self._joining is None or self._joining.done():
+            learning = asyncio.wait_for(self.client.initialize(), _JOINING)
+            self._joining = asyncio.get_running_loop().create_task(learning)
+            self._joining.add_done_callback(_hear)
+        await asyncio.shield(self._joining)
+
     async def _run(self, run: Run, deadline: float) -> Any:
-        for command in self._commands(run):
-            sent = elapsed()
-            try:
-                reply = await self._through(self._sender(run, command, deadline), deadline)
-                return self._reply(run, reply, sent)
-            except Exception as error:
-                if command[0] == "EVAL" or not redis_faults.no_script(error):
-                    raise
-        raise AssertionError("the last command raises or returns")
+        named, whole = self._commands(run)
+        try:
+            return await self._attempt(run, named, deadline)
+        except Exception as error:
+            if not faults.no_script(error):
+                raise
+        return await self._attempt(run, whole, deadline)
+
+    async def _attempt(self, run: Run, command: Command, deadline: float) -> Any:
+        sent = elapsed()
+        reply = await self._through(self._sender(run, command, deadline), deadline)
+        return self._reply(run, reply, sent)
 
     async def _spread(self, commands: Sequence[Command], deadline: float) -> Any:
         return await self._through(lambda: self._pipeline(commands).execute(), deadline)
@@ -170,6 +209,9 @@ class AsyncFace(_Face):
     async def aclose(self) -> None:
         """Close a client of ours, after a moment for what is under way; the host's stays open."""
         await self.batcher.aclose()
+        if self._joining is not None:
+            self._joining.cancel()
+            await asyncio.wait([self._joining])
         if not self.own:
             return
         with suppress(TimeoutError):
@@ -183,14 +225,9 @@ class AsyncFace(_Face):
                 await pool.disconnect()
 
     def drop(self) -> None:
-        """Close what can be closed without waiting."""
-        if not self.own or self.cluster:
-            return
-        for pool in self._pools():
-            closing = pool.disconnect()
-            with suppress(StopIteration, *redis_faults.FAULTS):
-                closing.send(None)
-            closing.close()
+        """Close soon: a blocking caller in a running loop cannot await it."""
+        self.closing = asyncio.get_running_loop().create_task(self.aclose())
+        self.closing.add_done_callback(_hear)
 
 
 class BlockingFace(_Face):
@@ -198,7 +235,9 @@ class BlockingFace(_Face):
 
     def __init__(self, client: Any, time: KnownTime, *, own: bool, confirm: bool) -> None:
         super().__init__(client, time, own=own, confirm=confirm)
-        self.gate = threading.BoundedSemaphore(CONCURRENCY)
+        self.turns: SimpleQueue[None] = SimpleQueue()  # a semaphore, at a tenth of its time
+        for _ in range(CONCURRENCY):
+            self.turns.put(None)
 
     def ask(self, step: Step, deadline: float) -> Any:
         """Answer one step."""
@@ -216,31 +255,39 @@ class BlockingFace(_Face):
             case Moment():
                 known = self.time.now(self.server(step.key)) if self.fresh(step.key) else 0
                 return known or self._run(moment_of(step.key), deadline)[0]
+            case _:
+                assert_never(step)
 
     def _through(self, send: Callable[[], Any], deadline: float) -> Any:
-        if not self.gate.acquire(timeout=max(0.0, deadline - elapsed())):
-            raise StorageUnavailable(f"{CONCURRENCY} requests of this process were under way")
+        try:
+            self.turns.get(timeout=max(0.0, deadline - elapsed()))
+        except Empty:
+            msg = f"{CONCURRENCY} requests of this process were under way"
+            raise StorageUnavailable(msg) from None
         try:
             while True:
                 try:
                     return send()
                 except Exception as error:
-                    if not redis_faults.pool_exhausted(error) or elapsed() >= deadline:
+                    if not faults.pool_exhausted(error) or elapsed() >= deadline:
                         raise
                 delay_blocking(_POOL_PAUSE)
         finally:
-            self.gate.release()
+            self.turns.put(None)
 
     def _run(self, run: Run, deadline: float) -> Any:
-        for command in self._commands(run):
-            sent = elapsed()
-            try:
-                reply = self._through(self._sender(run, command, deadline), deadline)
-                return self._reply(run, reply, sent)
-            except Exception as error:
-                if command[0] == "EVAL" or not redis_faults.no_script(error):
-                    raise
-        raise AssertionError("the last command raises or returns")
+        named, whole = self._commands(run)
+        try:
+            return self._attempt(run, named, deadline)
+        except Exception as error:
+            if not faults.no_script(error):
+                raise
+        return self._attempt(run, whole, deadline)
+
+    def _attempt(self, run: Run, command: Command, deadline: float) -> Any:
+        sent = elapsed()
+        reply = self._through(self._sender(run, command, deadline), deadline)
+        return self._reply(run, reply, sent)
 
     def _spread(self, commands: Sequence[Command], deadline: float) -> Any:
         return self._through(lambda: self._pipeline(commands).execute(), deadline)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import socket
 from contextlib import suppress
 from contextvars import ContextVar
+from importlib.util import find_spec
 from typing import Any, Final
 
 import redis
@@ -33,11 +34,18 @@ from redis.sentinel import (
     SentinelManagedSSLConnection,
 )
 
+from oppscan.backends.redis.address import Address
 from oppscan.clock import elapsed
-from tests.redis.store.redis_address import Address
 
 CONCURRENCY: Final = 32
 """How many requests of one process and loop are under way at once; the others wait."""
+
+ONE_NODE: Final = 0.5
+"""The part of a call's time that is spent on one silent node of a cluster: there must be time to
+ask another one who took over."""
+
+_ALIKE: Final = 0.005
+"""Seconds by which a wait may be off; setting a socket's timeout is a system call."""
 
 HANDSHAKE: Final = 1.0
 """Seconds for a TLS handshake; a plain port never answers one, and there must be time to say so."""
@@ -47,11 +55,19 @@ _FOREVER: Final = 2**31
 DEADLINE: Final[ContextVar[float | None]] = ContextVar("DEADLINE", default=None)
 """When the blocking call under way must have ended, on the clock of `elapsed`."""
 
+# redis-py tells each server its version, for which it parses its own metadata: up to 3 ms for
+# each connection, and two round trips.
+_UNNAMED: Final[dict[str, Any]] = (
+    {"driver_info": None}
+    if find_spec("redis.driver_info") is not None
+    else {"lib_name": None, "lib_version": None}
+)
 _SETTINGS: Final[dict[str, Any]] = {
     "protocol": 2,
     "health_check_interval": 0,
     "socket_keepalive": True,
     "decode_responses": False,
+    **_UNNAMED,
 }
 _UNBOUND: Final[dict[str, Any]] = {"socket_timeout": None, "socket_connect_timeout": None}
 
@@ -60,6 +76,7 @@ class _Bounded:
     """Mixed into redis-py's blocking connections: each wait ends with the call's deadline."""
 
     _sock: Any
+    part = 1.0
 
     def _bound(self) -> float | None:
         deadline = DEADLINE.get()
@@ -68,7 +85,7 @@ class _Bounded:
         left = deadline - elapsed()
         if left <= 0:
             raise redis.TimeoutError("the time for this operation is over")
-        return left
+        return left * self.part
 
     def _connect(self) -> Any:
         left = self._bound()
@@ -80,7 +97,10 @@ class _Bounded:
 
     def _bound_socket(self) -> None:
         left = self._bound()
-        if self._sock is not None and left is not None:
+        if self._sock is None or left is None:
+            return
+        now = self._sock.gettimeout()  # calls alike need not set it anew, twice for each
+        if now is None or abs(now - left) > _ALIKE:
             self._sock.settimeout(left)
 
     def send_packed_command(self, *args: Any, **options: Any) -> Any:
@@ -92,8 +112,8 @@ class _Bounded:
         return super().read_response(*args, **options)  # type: ignore[misc]
 
 
-def _bounded(kind: type) -> type:
-    return type(f"Bounded{kind.__name__}", (_Bounded, kind), {})
+def _bounded(kind: type, part: float = 1.0) -> type:
+    return type(f"Bounded{kind.__name__}", (_Bounded, kind), {"part": part})
 
 
 def _untyped(callee: Any) -> Any:
@@ -137,7 +157,7 @@ def make_blocking(address: Address) -> Any:
     return _untyped(RedisCluster)(
         url=address.base,
         startup_nodes=[_untyped(ClusterNode)(host, port) for host, port in address.hosts],
-        connection_class=_bounded(options.pop("connection_class", redis.Connection)),
+        connection_class=_bounded(options.pop("connection_class", redis.Connection), ONE_NODE),
         max_connections=_POOL,
         **_cluster_options(options, _retry(1)),
     )
@@ -193,7 +213,9 @@ def _cluster_options(options: dict[str, Any], retry: Any) -> dict[str, Any]:
 
     It follows slots that moved; after an error it asks for the topology and tries once more.
     """
-    options = {name: value for name, value in options.items() if name not in {"db", "retry"}}
+    options = {
+        name: value for name, value in options.items() if name not in {"db", "retry", *_UNNAMED}
+    }
     if _MAJOR < _RETRY_OBJECTS:
         return {**options, "cluster_error_retry_attempts": 1}
     return {**options, "retry": retry}

@@ -19,7 +19,7 @@ class Script:
 
 
 def _script(name: str, timed: int) -> Script:
-    text = Path(__file__).with_name(f"redis_{name}.lua").read_text("utf-8")
+    text = Path(__file__).with_name(f"{name}.lua").read_text("utf-8")
     sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()  # as Redis names it
     return Script(text, sha, timed)
 
@@ -27,3 +27,4 @@ def _script(name: str, timed: int) -> Script:
 APPLY: Final = _script("apply", 2)
 READ: Final = _script("read", 1)
 SWEEP: Final = _script("sweep", 0)
+REHEARSE: Final = _script("rehearse", 0)

@@ -96,9 +96,14 @@ def _by_class(error: BaseException) -> type[OppscanError]:
     return next(ours for theirs, ours in _CLASSES if isinstance(error, theirs))
 
 
-def stale_master(error: BaseException) -> bool:
-    """Tell whether the server is no longer the one that takes writes: connect anew."""
-    return isinstance(error, exceptions.ReadOnlyError) or "READONLY" in str(error)
+def stale(error: BaseException) -> bool:
+    """Tell whether to connect anew.
+
+    Either the server is no longer the one that takes writes; or it was sent what it calls too
+    large, and hangs up on us.
+    """
+    text = str(error)
+    return isinstance(error, exceptions.ReadOnlyError) or any(word in text for word in _STALE)
 
 
 def no_script(error: BaseException) -> bool:
@@ -114,4 +119,5 @@ def pool_exhausted(error: BaseException) -> bool:
     return isinstance(error, exceptions.ConnectionError) and str(error) in _POOL_TEXTS
 
 
+_STALE: Final = ("READONLY", "Protocol error")
 _POOL_TEXTS: Final = frozenset({"Too many connections", "No connection available."})

@@ -6,12 +6,24 @@ the backend run the same plans.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from typing import Any, Final, TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar, assert_never, cast
 
-from attrs import frozen
 from msgspec.structs import replace
 
+from oppscan.backends.redis import layout
+from oppscan.backends.redis.records import Records, sighted
+from oppscan.backends.redis.scripts import APPLY, READ, SWEEP
+from oppscan.backends.redis.steps import (
+    Argument,
+    Get,
+    Keys,
+    Moment,
+    Plan,
+    Run,
+    Spread,
+    Timely,
+)
 from oppscan.ops import (
     Append,
     Applied,
@@ -37,67 +49,11 @@ from oppscan.ops import (
     SelectOwned,
     Sighting,
 )
-from oppscan.record import Part
-from tests.redis.store import redis_layout as layout
-from tests.redis.store.redis_scripts import APPLY, READ, SWEEP, Script
+from oppscan.record import Part, settle
 
 R = TypeVar("R")
-Argument = bytes | str | int
 
 SHARDS: Final = tuple(f"{number:02x}" for number in range(256))
-
-
-# --- Steps --------------------------------------------------------------------------------------
-
-
-@frozen
-class Run:
-    """Run a script; the answer is its reply. ``writes``: it changes the store."""
-
-    script: Script
-    keys: tuple[str, ...]
-    arguments: tuple[Argument, ...]
-    writes: bool = False
-
-
-@frozen
-class Get:
-    """Read a string; the answer is its bytes or None, and the store's time, 0 if unknown."""
-
-    key: str
-
-
-@frozen
-class Spread:
-    """Run commands that each need one key, wherever that is; the answer is their replies."""
-
-    commands: tuple[tuple[Argument, ...], ...]
-
-
-@frozen
-class Keys:
-    """List the keys that match a pattern, on all nodes."""
-
-    pattern: str
-
-
-@frozen
-class Moment:
-    """Ask for the time of the server of ``key``, as well as it is known, in milliseconds."""
-
-    key: str
-
-
-def moment_of(key: str) -> Run:
-    """Give the step that asks a server for its time, and nothing else."""
-    return Run(READ, (key,) * 4, ("live", 0, "{}", 0, ""))
-
-
-Step = Run | Get | Spread | Keys | Moment
-Plan = Generator[Step, Any, R]
-Timely = Callable[[str], bool]
-"""Whether a read of this owner may be a bare `Get`: the store's time is known well, and whether
-the owner's index is there was looked at lately."""
 
 
 def weight(request: Request[Any]) -> int:
@@ -113,16 +69,10 @@ def reply_weight(answer: object) -> int:
     return sum(map(reply_weight, answer)) if isinstance(answer, list) else 0
 
 
-def advance(plan: Plan[R], answer: object) -> tuple[bool, Any]:
-    """Step a plan: whether it is done, and its reply, or else the step that it wants taken."""
-    try:
-        return False, plan.send(answer)
-    except StopIteration as stop:
-        return True, stop.value
-
-
-def plan(request: Request[R], namespace: str, timely: Timely) -> Plan[R]:
-    """Give the plan of a request."""
+def plan(request: Request[R], namespace: str, timely: Timely, records: Records) -> Plan[R]:
+    """Give the plan of a request; ``records`` are those that were read lately."""
+    if isinstance(request, Resolve):
+        return cast("Plan[R]", _resolve(namespace, request, timely, records))
     return cast("Plan[R]", _PLANS[type(request)](namespace, request, timely))
 
 
@@ -133,16 +83,17 @@ def _owner_keys(namespace: str, tag: str) -> tuple[str, ...]:
     return tuple(layout.key(namespace, kind, tag) for kind in "iolq")
 
 
-def _resolve(namespace: str, request: Resolve, timely: Timely) -> Plan[Resolved]:
+def _resolve(namespace: str, request: Resolve, timely: Timely, records: Records) -> Plan[Resolved]:
     if request.scan_id is None:
         return (yield from _resolve_name(namespace, request))
     scan_id, tag = request.scan_id, request.tag
     record_key = layout.key(namespace, "r", scan_id)
     if timely(tag) and "data" not in request.parts:
         raw, now = yield Get(record_key)
-        seen = _seen(scan_id, raw, now, request.parts) if now else Sighting(scan_id)
-        if seen.head is not None:
-            return Resolved(max(now, seen.head.stamp), seen)
+        if now:
+            seen = records.read(record_key, scan_id, raw, now, request.parts)
+            if seen.head is not None:
+                return Resolved(max(now, seen.head.stamp), seen)
     now, index, found = yield Run(
         READ,
         (
@@ -186,20 +137,13 @@ def _family(namespace: str, tag: str) -> str:
     return f"{{{namespace}:{layout.shard_of(tag)}}}{tag}-"
 
 
-def _seen(scan_id: str, raw: bytes | None, now: int, parts: frozenset[Part]) -> Sighting:
-    record = layout.read_record(
-        raw, now, f"scan {scan_id}", spec="spec" in parts, events="events" in parts
-    )
-    return Sighting(scan_id, record.head, None, record.spec, record.events)
-
-
 def _sighting(
     tag: str, found: Sequence[Any], now: int, parts: frozenset[Part], data_from: int = 0
 ) -> Sighting:
     suffix, raw, entry, header, first, groups = found
     scan_id = layout.long(tag, suffix)
     what = f"scan {scan_id}"
-    seen = _seen(scan_id, raw, now, parts)
+    seen = sighted(scan_id, raw, now, parts)
     wanted = data_from if seen.head is not None else 0
     data = layout.read_data(header, groups, first, wanted, now, what)
     read = layout.read_entry(entry, now, what)
@@ -210,10 +154,14 @@ def _select_due(namespace: str, request: SelectDue, timely: Timely) -> Plan[Sele
     del timely
     due_from, _, past = request.beyond.partition("/")
     now = yield Moment(layout.due_key(namespace, SHARDS[0]))
-    window = ("WITHSCORES", "LIMIT", 0, request.limit + bool(past))
+    window = ("+inf", "WITHSCORES", "LIMIT", 0, request.limit)
+    spans: list[tuple[Argument, ...]] = [(due_from or "-inf", *window)]
+    if past:  # of those due at the same instant, however many, some were on the page before
+        spans = [(due_from, due_from, "WITHSCORES"), (f"({due_from}", *window)]
     replies = yield Spread(
         tuple(
-            ("ZRANGEBYSCORE", layout.due_key(namespace, shard), due_from or "-inf", "+inf", *window)
+            ("ZRANGEBYSCORE", layout.due_key(namespace, shard), *span)
+            for span in spans
             for shard in SHARDS
         )
     )
@@ -228,7 +176,7 @@ def _select_due(namespace: str, request: SelectDue, timely: Timely) -> Plan[Sele
     spec = frozenset[Part](("spec",))
     entries, raws = raws[1::2], raws[::2]
     seen = [
-        replace(_seen(scan, raw, now, spec), entry=layout.read_entry(entry, now, f"scan {scan}"))
+        replace(sighted(scan, raw, now, spec), entry=layout.read_entry(entry, now, f"scan {scan}"))
         for scan, raw, entry in zip(ready, raws, entries, strict=True)
     ]
     lost = [item.scan_id for item, raw in zip(seen, raws, strict=True) if raw is None]
@@ -337,7 +285,7 @@ class _Draft:
             case PutHead():
                 head = layout.head_bytes(item.version, item.body)
                 self.arguments += "put", self.key("r", item.scan_id), self.key("u", item.scan_id)
-                self.arguments += due_member(item.scan_id), head, item.life, item.keep
+                self.arguments += due_member(item.scan_id), head, *expiry(item), item.keep
                 self.arguments.append("" if item.due is None else item.due)
             case Append():
                 group = layout.pack_group(item.frames)
@@ -357,6 +305,15 @@ class _Draft:
                 self.arguments += self.key("u", item.scan_id), due_member(item.scan_id)
                 self.arguments += (self.key(kind, item.tag) for kind in "iolq")
                 self.arguments += layout.short(item.scan_id), len(item.names), *item.names
+            case _:
+                assert_never(item)
+
+
+def expiry(change: PutHead) -> tuple[int, int]:
+    """Give when a head expires: an instant, and a time from its write on; the later one counts."""
+    instant = max((time for time in change.expires if time >= 0), default=0)
+    life = max((settle(time, 0) for time in change.expires if time < 0), default=0)
+    return (instant, life) if change.expires else (0, change.life)
 
 
 def apply_step(namespace: str, request: Apply) -> Run:
@@ -383,7 +340,6 @@ def _apply(namespace: str, request: Apply, timely: Timely) -> Plan[Applied | Ref
 
 
 _PLANS: Final[dict[type, Callable[..., Plan[Any]]]] = {
-    Resolve: _resolve,
     Apply: _apply,
     SelectOwned: _select_owned,
     SelectDue: _select_due,

@@ -43,8 +43,9 @@ SLACK: Final = 1000
 PACK_FROM: Final = 160
 """Bytes; what is shorter gains too little by deflating to pay for the time."""
 
-_SUFFIX: Final = 32
-_RAW: Final = 16
+_MORE: Final = 0x80
+"""In a number of varying length: seven bits a byte, and this one where more follow."""
+
 _HEADER: Final = struct.Struct(">" + "HI" * 9)
 _DATA_HEADER: Final = struct.Struct(">HIHI")
 _ENTRY: Final = struct.Struct(">" + "HI" * 4)
@@ -74,20 +75,13 @@ def due_key(namespace: str, shard: str) -> str:
 
 
 def short(scan_id: str) -> bytes:
-    """Give a scan's id without its owner's tag, as 16 bytes; what is no id of ours stays text."""
-    suffix = scan_id.partition("-")[2]
-    if len(suffix) == _SUFFIX:
-        try:
-            raw = bytes.fromhex(suffix)
-        except ValueError:
-            return suffix.encode()
-        return raw if raw.hex() == suffix else suffix.encode()
-    return suffix.encode()
+    """Give a scan's id without its owner's tag, as 16 bytes: the rest of it are 32 hex digits."""
+    return bytes.fromhex(scan_id.partition("-")[2])
 
 
 def long(tag: str, suffix: bytes) -> str:
     """Give back the id that `short` shortened."""
-    return f"{tag}-{suffix.hex() if len(suffix) == _RAW else suffix.decode()}"
+    return f"{tag}-{suffix.hex()}"
 
 
 # --- Numbers ------------------------------------------------------------------------------------
@@ -95,8 +89,8 @@ def long(tag: str, suffix: bytes) -> str:
 
 def _varint(number: int) -> bytes:
     out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
+    while number >= _MORE:
+        out.append(number % _MORE | _MORE)
         number >>= 7
     out.append(number)
     return bytes(out)
@@ -107,8 +101,8 @@ def _read_varint(raw: bytes, at: int) -> tuple[int, int]:
     while True:
         byte = raw[at]
         at += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
+        number |= byte % _MORE << shift
+        if byte < _MORE:
             return number, at
         shift += 7
 
@@ -215,6 +209,12 @@ def read_record(
         _log(raw[:events_at], spec_at, spec_until, now, what) if spec or whole else None,
         _log(raw, events_at, events_until, now, what) if events or whole else None,
     )
+
+
+def whole_until(raw: bytes) -> int:
+    """Give the instant from which some part of a record is kept no longer."""
+    _, _, keep, _, _, spec_until, _, events_until, _ = _wide(_HEADER.unpack_from(raw))
+    return min(keep, spec_until, events_until)
 
 
 def _log(raw: bytes, start: int, until: int, now: int, what: str) -> Frames | None:

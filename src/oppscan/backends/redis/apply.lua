@@ -1,6 +1,6 @@
 -- Interprets one Apply of oppscan.ops: all guards, then changes that cannot fail.
--- KEYS: every key that may be touched. ARGV[1]: their kinds, one letter each (redis_layout.py);
--- then the guards and the changes, as redis_requests.py writes them. Payloads stay opaque bytes.
+-- KEYS: every key that may be touched. ARGV[1]: their kinds, one letter each (layout.py);
+-- then the guards and the changes, as requests.py writes them. Payloads stay opaque bytes.
 local call, at, SLACK, SMALL = redis.call, 1, 1000, 4096
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -135,8 +135,8 @@ function changes.put()
   local due, member, r = key(), take(), record(k)
   r.head, r.changed = take(), true
   call('SETRANGE', KEYS[k], 0, '')  -- changes nothing, but a full server refuses it: all or nothing
-  local life, keep, when = number(), number(), take()
-  r[STAMP], r[EXPIRES], r[KEEP] = now, now + life, now + keep
+  local instant, life, keep, when = number(), number(), number(), take()
+  r[STAMP], r[EXPIRES], r[KEEP] = now, math.max(instant, now + life), now + keep
   if when == '' then return call('ZREM', due, member) end
   when = tonumber(when)
   call('ZADD', due, text(when < 0 and now - 1 - when or when), member)
