@@ -1,28 +1,38 @@
-"""A service with a Dask cluster: ``python -m tests.runner.dask_host FACE LEDGER``.
+"""A service with a Dask cluster: ``python -m tests.runner.dask_host FACE LEDGER [WAY]``.
 
 It runs a scan, in which strategies kill their workers, then another one, and tells their outcomes
-on standard output. A process of its own, because Dask leaves threads behind.
+on standard output. In the way ``lost``, the workers live and the first answer cannot be fetched;
+in the way ``queued``, one strategy's time is up while another has the only worker; in the way
+``shut``, the executor was shut down before. A process of its own, because Dask leaves threads
+behind.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 from dask import config
 from distributed import Client, LocalCluster
+from distributed.scheduler import KilledWorker
 
 import oppscan
 import oppscan.sync as blocking
-from oppscan import ScanStatus
+from oppscan import ScanStatus, Strategy
 from tests.runner import pools
 
-STRATEGIES = {
-    "quick": pools.quick,
-    "steady": pools.steady,
-    "dies_once": pools.dies_once,
-    "dies": pools.dies,
+WAYS: dict[str, list[Strategy]] = {
+    "killed": [
+        Strategy("quick", pools.quick),
+        Strategy("steady", pools.steady),
+        Strategy("dies_once", pools.dies_once),
+        Strategy("dies", pools.dies),
+    ],
+    "lost": [Strategy("quick", pools.quick)],
+    "shut": [Strategy("quick", pools.quick)],
+    "queued": [Strategy("obeys", pools.obeys, 4.0), Strategy("quick", pools.quick, 1.0)],
 }
 
 
@@ -36,34 +46,52 @@ def tell(status: ScanStatus) -> None:
     say("scan", status.state)
 
 
-def main(face: str, ledger: str) -> None:
-    config.set({"distributed.scheduler.allowed-failures": 2})
+def lose_an_answer(client: Client) -> None:
+    """As when a worker dies before its answer is fetched, and so does the next that runs it."""
+    gather = client._gather  # noqa: SLF001 - what Dask itself calls
+    lost: Iterator[Exception] = iter([KilledWorker("it", cast("Any", None), 1)])
+
+    async def fails_once(*arguments: object, **options: Any) -> object:  # noqa: ANN401 - passed on
+        for error in lost:
+            raise error
+        return await gather(*arguments, **options)  # type: ignore[no-untyped-call]
+
+    client._gather = fails_once  # type: ignore[method-assign]  # noqa: SLF001
+
+
+def main(face: str, ledger: str, way: str = "killed") -> None:
+    config.set({"distributed.scheduler.allowed-failures": 1})
     with (
         LocalCluster(  # type: ignore[no-untyped-call]
-            n_workers=2,
+            n_workers=1 if way == "queued" else 2,
             threads_per_worker=1,
             dashboard_address=None,  # pyright: ignore[reportArgumentType] - for none
         ) as cluster,
         Client(cluster) as client,  # type: ignore[no-untyped-call]
     ):
+        if way == "lost":
+            lose_an_answer(client)
+        executor = client.get_executor(pure=False)
+        if way == "shut":
+            executor.shutdown()
         options: dict[str, Any] = {
-            "executor": client.get_executor(pure=False),
-            "strategy_timeout": 50,
-            "budget": 60,
+            "executor": executor,
+            "strategy_timeout": 240,
+            "budget": 250,
         }
         params = {"ledger": ledger}
         if face == "async":
 
             async def scan() -> tuple[ScanStatus, ScanStatus]:
                 registry = oppscan.connect("memory:")
-                async with oppscan.StrategyRunner(registry, STRATEGIES, **options) as runner:
+                async with oppscan.StrategyRunner(registry, WAYS[way], **options) as runner:
                     first = await runner.run("ann", params=params)
                     return first, await runner.run("ann", params=params, only=["quick"])
 
             first, second = asyncio.run(scan())
         else:
             with blocking.StrategyRunner(
-                blocking.connect("memory:"), STRATEGIES, **options
+                blocking.connect("memory:"), WAYS[way], **options
             ) as runner:
                 first = runner.run("ann", params=params)
                 second = runner.run("ann", params=params, only=["quick"])

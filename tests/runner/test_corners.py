@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -13,12 +14,14 @@ from typing import Any, cast
 
 import pytest
 
+import oppscan.sync as blocking
 from oppscan import InvalidInput, ScanContext, Strategy
 from oppscan.clock import elapsed
 from oppscan.runner.executors import Answer, ExecutorPlace, Parcel
 from oppscan.runner.places import Task
 from oppscan.runner.strategies import Collected, Flag, Kind
 from oppscan.runner.threads import BlockingThreads, TooManyHungThreads
+from tests.hosts.forking import in_child
 from tests.runner.rig import PATIENCE, Rig, states_of, until
 
 
@@ -40,6 +43,45 @@ def test_an_async_generator_that_goes_on_when_cancelled_is_ended_at_its_next_yie
     assert states_of(status) == {"stubborn": "timed_out"}
     assert status.outcome("stubborn").found >= 1
     assert ended.wait(5)
+
+
+def test_an_async_generator_that_never_rests_is_ended_at_its_next_yield(rig: Rig) -> None:
+    ended = threading.Event()
+
+    async def restless() -> AsyncIterator[object]:
+        try:
+            while True:
+                yield {"n": 1}
+                await asyncio.sleep(0)
+        finally:
+            ended.set()
+
+    status = rig.runner([restless], strategy_timeout=0.05).run()
+    assert states_of(status) == {"restless": "timed_out"}
+    assert ended.wait(5)
+
+
+def test_a_forked_child_makes_an_executor_of_its_own_and_leaves_its_parents_alone() -> None:
+    made: list[ThreadPoolExecutor] = []
+
+    def factory() -> Executor:
+        made.append(ThreadPoolExecutor(1))
+        return made[-1]
+
+    runner = blocking.StrategyRunner(
+        blocking.connect("memory:"), {"it": os.getpid}, executor=factory
+    )
+    runner.run("ann")
+
+    def child() -> str:
+        place = cast("ExecutorPlace", runner._place)  # noqa: SLF001 - its store stays behind
+        own = place.enter().executor
+        runner.close()
+        return f"{own is made[1]} {made[0]._shutdown}"  # noqa: SLF001
+
+    assert in_child(child) == "True False"
+    assert len(made) == 1
+    runner.close()
 
 
 def _parcel(call: Callable[..., object], kind: Kind, flag: Path, **changes: Any) -> Parcel:

@@ -12,7 +12,7 @@ import pytest
 import oppscan
 import oppscan.sync as blocking
 from oppscan import ScanNotFound, ScanState, StorageFull, StorageUnavailable, TTLPolicy
-from oppscan.ops import Apply
+from oppscan.ops import Apply, Resolve
 from oppscan.testing import Fault, FaultyStore
 from tests.runner.rig import PATIENCE, Rig, in_thread, states_of, until
 
@@ -99,6 +99,21 @@ def test_a_store_that_stays_down_ends_the_run_with_its_budget_and_loses_nothing(
     assert set(states_of(status).values()) == {"found"}
     assert len(paced.ran) == 40 - before.progress.strategies_completed
     assert len(rig.registry.results(scan_id).opportunities) == 40
+
+
+def test_recover_says_so_when_the_store_goes_down_after_it_listed_what_stalled(rig: Rig) -> None:
+    ran: list[int] = []
+    scan_id = rig.registry.start("ann", ["it"]).scan_id
+    with rig.registry.claim(scan_id) as claim:
+        claim.release()
+    store = FaultyStore(rig.store)
+    runner = rig.runner({"it": lambda: ran.append(1)}, store=store, op_timeout=0.2)
+    store.plan(Fault.PASS, on=Resolve)  # the listing looks at each
+    store.always(Fault.FAIL, on=Resolve)
+    with pytest.raises(StorageUnavailable):
+        runner.recover()
+    assert store.counts["SelectDue"] == 1
+    assert ran == []
 
 
 def test_a_store_that_is_full_releases_the_scan(rig: Rig) -> None:

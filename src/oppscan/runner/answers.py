@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
-from typing import Protocol
+from collections.abc import Callable, Container, Sequence
+from typing import Final, Protocol
 
 from oppscan import codec, reports
-from oppscan.errors import InvalidInput
-from oppscan.holding import Holding, Reported
+from oppscan.drafting import Report, Reported
+from oppscan.errors import InvalidInput, StorageUnavailable
+from oppscan.holding import Holding
 from oppscan.inputs import Limits
 from oppscan.runner.strategies import (
+    FOREIGN,
     Rank,
     StrategyLate,
     StrategyRaised,
     opportunities_of,
     score,
 )
+
+RETRY_PAUSE: Final = 0.2
+"""Seconds before a store that was down is asked again."""
 
 
 class Holder(Protocol):
@@ -32,7 +37,8 @@ class Holder(Protocol):
 def finisher(claim: Holder, name: str, rank: Rank | None) -> Callable[[object], Reported]:
     """Give the function that turns a strategy's answer into its outcome.
 
-    An answer that cannot be recorded is a failure that says why; it never raises.
+    An answer that cannot be recorded, or not even be looked at, is a failure that says why. Only
+    the host's own interrupt gets out.
     """
     holding, limits = claim.holding, claim.limits
 
@@ -40,7 +46,7 @@ def finisher(claim: Holder, name: str, rank: Rank | None) -> Callable[[object], 
         try:
             found = opportunities_of(answer)
             return ranked(reports.finished(holding, name, found, limits), holding, rank)
-        except InvalidInput as refused:
+        except FOREIGN as refused:  # an answer's own code may raise anything
             return reports.failed(holding, name, refused, (), limits, timed_out=False)
 
     return finish
@@ -60,7 +66,7 @@ def failure(
     holding, limits = claim.holding, claim.limits
     try:
         report = reports.failed(holding, name, error, found, limits, timed_out=timed_out)
-    except InvalidInput:
+    except FOREIGN:  # junk's own code may raise anything
         return reports.failed(holding, name, error, (), limits, timed_out=timed_out)
     return ranked(report, holding, rank)
 
@@ -74,10 +80,37 @@ def ranked(report: Reported, holding: Holding, rank: Rank | None) -> Reported:
     return Reported(report.index, report.state, report.found, report.body, report.error, scores)
 
 
-def over_limit(claim: Holder, report: Reported, refused: InvalidInput) -> Reported:
-    """Give the outcome of a strategy whose finds would take the scan over its limit."""
-    name = claim.holding.spec.strategies[report.index]
-    return reports.failed(claim.holding, name, refused, (), claim.limits, timed_out=False)
+def unwritten(
+    claim: Holder,
+    batch: Sequence[Report],
+    verdicts: Sequence[Exception | None],
+    replaced: set[int],
+    *,
+    goes_on: bool,
+) -> list[Report]:
+    """Give what of a batch is to be written again; raises a verdict that nothing helps against.
+
+    While the run ``goes_on``, what a store that was down did not take; and, once for each
+    strategy (``replaced``), the refusal of its finds as its failure.
+    """
+    again: list[Report] = []
+    for report, verdict in zip(batch, verdicts, strict=True):
+        if isinstance(verdict, StorageUnavailable) and goes_on:
+            again.append(report)
+        elif (
+            isinstance(report, Reported)
+            and isinstance(verdict, InvalidInput)
+            and report.index not in replaced
+        ):
+            replaced.add(report.index)
+            name = claim.holding.spec.strategies[report.index]
+            refused = reports.failed(
+                claim.holding, name, verdict, (), claim.limits, timed_out=False
+            )
+            again.append(refused)
+        elif verdict is not None:
+            raise verdict
+    return again
 
 
 def unreached(claim: Holder, names: Container[str]) -> list[Reported]:

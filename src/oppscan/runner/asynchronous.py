@@ -18,14 +18,14 @@ from oppscan.errors import (
     OppscanError,
     ScanAlreadyClaimed,
     ScanFinished,
-    StorageError,
 )
+from oppscan.forks import watch_forks
 from oppscan.model import Reuse, ScanStatus, Ticket
 from oppscan.registry import ScanRegistry
 from oppscan.runner.attempt import time_left
 from oppscan.runner.estimate import Durations, Estimate
 from oppscan.runner.places import Place, ThreadPlace
-from oppscan.runner.plan import LEAVE_WITHIN, make_plan
+from oppscan.runner.plan import LEAVE_WITHIN, left_to_others, make_plan
 from oppscan.runner.run import Run
 from oppscan.runner.strategies import Rank, Strategies
 from oppscan.runner.threads import BlockingThreads
@@ -74,7 +74,14 @@ class StrategyRunner:
         self._background: set[asyncio.Task[ScanStatus]] = set()
         self._active: set[asyncio.Task[object]] = set()
         self._leave: Callable[[], None] | None = None
+        self._forget_signals: Callable[[], None] = _nothing
         self._closed = False
+        watch_forks(self, StrategyRunner._begin_in_child)
+
+    def _begin_in_child(self) -> None:
+        """Leave the parent's scans and signals to the parent."""
+        self._background, self._active = set(), set()
+        self._forget_signals()
 
     async def __aenter__(self) -> Self:
         """Give the runner itself."""
@@ -125,7 +132,12 @@ class StrategyRunner:
                 leave()  # else once the last scan is released
             loop.call_later(LEAVE_WITHIN, leave)
 
+        def forget() -> None:  # in a child, whose signals would wake the parent's event loop
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
         loop.add_signal_handler(signal.SIGTERM, release)
+        self._forget_signals = forget
 
     # --- Running scans --------------------------------------------------------------------------
 
@@ -186,10 +198,8 @@ class StrategyRunner:
                 status = await self._registry.status(stalled.scan_id)
                 if self._plan.covers(status):
                     finished.append(await self._attempt(stalled.scan_id, None))
-            except StorageError:
-                raise
-            except OppscanError as error:  # another worker was quicker, or it is gone
-                logger.info("scan %s was not recovered: %s", stalled.scan_id, error)
+            except OppscanError as error:
+                logger.info("scan %s: %s", stalled.scan_id, left_to_others(error))
         return finished
 
     async def _begin(  # noqa: PLR0917 - the arguments of ``run``
@@ -246,3 +256,7 @@ class StrategyRunner:
         self._background.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a background scan ended with %r", error, exc_info=error)
+
+
+def _nothing() -> None:
+    """Forget no signal: none was asked for."""

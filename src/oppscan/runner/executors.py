@@ -2,8 +2,8 @@
 
 Laws
 - A worker process that dies fails what it ran, not its neighbours: all that a broken executor
-  had under way is run once more, each alone in an executor of its own, and what breaks that one
-  too is the culprit and fails by name.
+  had under way is run once more, each alone in an executor of its own (or one after the other in
+  the executor that was given), and what breaks that one too is the culprit and fails by name.
 - A broken executor that came from a factory is replaced at once. One with a hung task is
   retired: it takes no more, and its processes are killed as soon as nothing else runs there.
 - An executor that the host made is never shut down or killed. "Cancelled" is never taken for
@@ -23,15 +23,18 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from socket import gethostname
-from typing import Final, cast
+from typing import Final
 
 from attrs import define
 from msgspec import Struct
 
 from oppscan.clock import elapsed
 from oppscan.errors import InvalidInput, OppscanError
+from oppscan.forks import watch_forks
 from oppscan.inputs import describe_error
 from oppscan.model import JSON
+from oppscan.runner.dask import submit
+from oppscan.runner.killing import kill
 from oppscan.runner.places import Running, Task
 from oppscan.runner.strategies import (
     Collected,
@@ -57,6 +60,9 @@ _MOMENT: Final = 1.0
 
 GONE: Final = (BrokenExecutor, CancelledError)
 """What a task ends with when its executor, not the strategy, is to blame."""
+
+GONE_BY_NAME: Final = frozenset({"distributed.scheduler.KilledWorker"})
+"""The same, of libraries that need not be there. Dask's names all that ran on the worker."""
 
 
 class WorkerDied(OppscanError):
@@ -127,13 +133,25 @@ class ExecutorPlace:
             raise InvalidInput(msg)
         self._source = source
         self._threads = threads
+        self._parents: list[Executor] = []
+        self._begin()
+        watch_forks(self, ExecutorPlace._begin_in_child)
+
+    def _begin(self) -> None:
+        """Start with no executor made."""
         self._lock = threading.Lock()
         self._current: _Generation | None = None
-        self._lanes = threading.Semaphore(LANES)
+        self._lanes = threading.Semaphore(LANES if self.owned else 1)
         self._idle: list[Executor] = []
         self._singles: set[Executor] = set()
         self._folder: str | None = None
         self._numbers = count()
+        self._closed = False
+
+    def _begin_in_child(self) -> None:
+        """Start afresh; the parent's executors are neither used, killed nor tidied away here."""
+        self._parents += [*self._singles, *([self._current.executor] if self._current else [])]
+        self._begin()
 
     def start(self, task: Task, done: Done) -> Running:
         """Submit a task; raises `TooManyHungThreads` where a given executor is full of them."""
@@ -142,6 +160,7 @@ class ExecutorPlace:
     def close(self) -> None:
         """End the executor, where it is ours, with its processes."""
         with self._lock:
+            self._closed = True
             generation, self._current = self._current, None
             folder, self._folder = self._folder, None
             ours = [*self._singles, *([generation.executor] if generation else [])]
@@ -149,7 +168,7 @@ class ExecutorPlace:
             self._idle.clear()
         self._threads.close()
         for executor in ours if self.owned else ():
-            _kill(executor)
+            kill(executor)
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -195,7 +214,7 @@ class ExecutorPlace:
             generation.retired |= self.owned and (hung or broken)
             over = generation.retired and not generation.running
         if over:
-            _kill(generation.executor)
+            kill(generation.executor)
 
     def returned(self, generation: _Generation) -> None:
         """Note that a hung task has ended after all."""
@@ -212,16 +231,19 @@ class ExecutorPlace:
                 executor = self.make()
                 with self._lock:
                     self._singles.add(executor)
+            whole = False
             try:
                 yield executor
-            except BaseException:
+                whole = True
+            finally:
                 with self._lock:
-                    self._singles.discard(executor)
-                if self.owned:
-                    _kill(executor)
-                raise
-            with self._lock:
-                self._idle.append(executor)
+                    kept = whole and not self._closed
+                    if kept:
+                        self._idle.append(executor)
+                    else:
+                        self._singles.discard(executor)
+                if self.owned and not kept:
+                    kill(executor)
 
     def second_try(self, again: Callable[[], object], done: Done) -> None:
         """Run what a broken executor had under way once more, off the caller's thread."""
@@ -255,7 +277,7 @@ class _InExecutor:
             Path(self._flag).touch()
         generation, future = self._take_place(), self._future
         if generation is not None and future is not None:
-            waiting = future.cancel()
+            waiting = _taken_back(future)
             self._place.leave(generation, hung=not waiting)
             if not waiting:
                 future.add_done_callback(lambda _: self._place.returned(generation))
@@ -280,7 +302,7 @@ class _InExecutor:
     def _begin(self) -> None:
         generation = self._place.enter()
         try:
-            future = generation.executor.submit(self._parcel().run)
+            future = submit(generation.executor, self._parcel().run)
         except (BrokenExecutor, RuntimeError):  # broken, or shut down by its host
             self._again(generation)
             return
@@ -292,7 +314,7 @@ class _InExecutor:
         if generation is None:
             return  # abandoned: its place was given back
         error = CancelledError() if future.cancelled() else future.exception()
-        if isinstance(error, GONE):
+        if _is_gone(error):
             self._again(generation)
             return
         self._place.leave(generation)
@@ -311,14 +333,20 @@ class _InExecutor:
         self._place.second_try(self._run_alone, self._deliver)
 
     def _run_alone(self) -> object:
+        answer = self._answer_alone()
+        return None if answer is None else self._unpack(answer)
+
+    def _answer_alone(self) -> Answer | None:
         with self._place.alone() as executor:
+            if self._over:
+                return None  # nobody waits for it any more
             left = self._ends_at - elapsed()
             try:
-                future = executor.submit(self._parcel().run)
-                return self._unpack(
-                    future.result(max(0.0, left) + _MOMENT)
-                )  # its runner gives up first
-            except (*GONE, RuntimeError) as error:
+                future = submit(executor, self._parcel().run)
+                return future.result(max(0.0, left) + _MOMENT)  # its runner gives up first
+            except Exception as error:
+                if not _is_gone(error) and not isinstance(error, RuntimeError):
+                    raise
                 msg = f"the process that ran it died, twice ({type(error).__name__})"
                 raise WorkerDied(msg) from error
 
@@ -348,17 +376,14 @@ class _InExecutor:
         return self._task.finish(answer.value)
 
 
-def _kill(executor: Executor) -> None:
-    """End an executor of ours with its processes, whatever they do."""
-    processes = list((getattr(executor, "_processes", None) or {}).values())
-    kill_workers = getattr(executor, "kill_workers", lambda: None)  # from Python 3.14 on
-    with suppress(Exception):
-        kill_workers()
-    with suppress(Exception):
-        try:
-            executor.shutdown(wait=False, cancel_futures=True)
-        except TypeError:  # loky's
-            cast("Callable[..., None]", executor.shutdown)(wait=False, kill_workers=True)
-    for process in processes:
-        with suppress(Exception):
-            process.kill()
+def _is_gone(error: BaseException | None) -> bool:
+    kind = type(error)
+    return isinstance(error, GONE) or f"{kind.__module__}.{kind.__qualname__}" in GONE_BY_NAME
+
+
+def _taken_back(future: Future[Answer]) -> bool:
+    """Tell whether a task could be cancelled before it began."""
+    try:
+        return future.cancel()
+    except Exception:  # noqa: BLE001 - the host's executor; its cluster may be gone
+        return False

@@ -13,7 +13,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from oppscan.errors import InvalidInput
+from oppscan.errors import InvalidInput, OppscanError, StorageError
 from oppscan.inputs import check_count
 from oppscan.model import ScanStatus
 from oppscan.runner.strategies import Rank, Strategies, Strategy, gather
@@ -83,6 +83,16 @@ class Plan(Struct, frozen=True):
             msg = f"only: this runner has no strategy {', '.join(sorted(map(repr, unknown)))}"
             raise InvalidInput(msg)
         return tuple(name for name in self.strategies if name in wanted)
+
+
+def left_to_others(error: OppscanError) -> str:
+    """Say why a stalled scan was not recovered: another worker was quicker, or it is gone.
+
+    What is no such reason, a failure of the store, is raised.
+    """
+    if isinstance(error, StorageError):
+        raise error
+    return f"not recovered: {error}"
 
 
 def make_plan(

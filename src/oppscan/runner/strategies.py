@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+from asyncio import CancelledError
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum, auto
 from math import isfinite
@@ -32,6 +33,9 @@ Rank = Callable[[Mapping[str, object]], float]
 F = TypeVar("F", bound=StrategyCall)
 
 _MARK: Final = "__oppscan_strategy__"
+
+FOREIGN: Final = (Exception, SystemExit, CancelledError, GeneratorExit)
+"""What other people's code may raise: everything but the host's own interrupt."""
 
 
 class StrategyRaised(Exception):
@@ -304,6 +308,6 @@ def score(rank: Rank, opportunity: Mapping[str, object]) -> float:
     """Rank one opportunity; what cannot be ranked comes last."""
     try:
         value = float(rank(opportunity))
-    except Exception:  # noqa: BLE001 - foreign code; the opportunity is kept all the same
+    except FOREIGN:  # the opportunity is kept all the same
         return -float("inf")
     return value if isfinite(value) else -float("inf")

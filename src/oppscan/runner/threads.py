@@ -12,7 +12,6 @@ Laws
 from __future__ import annotations
 
 import contextvars
-import os
 import queue
 import threading
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from typing import Final
 from attrs import define
 
 from oppscan.errors import OppscanError
+from oppscan.forks import watch_forks
 
 HUNG_LIMIT: Final = 32
 
@@ -50,10 +50,10 @@ class BlockingThreads:
         self._name = name
         self._limit = hung_limit
         self._begin()
+        watch_forks(self, BlockingThreads._begin)
 
     def _begin(self) -> None:
-        """Start with no threads, as a forked child does."""
-        self._process = os.getpid()
+        """Start with no threads: a fork carries none over."""
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._idle = 0
@@ -68,8 +68,6 @@ class BlockingThreads:
 
     def start(self, call: Callable[[], object], done: Done) -> Job:
         """Run ``call`` in a thread; raises `TooManyHungThreads`."""
-        if self._process != os.getpid():
-            self._begin()
         job = Job(call, done, contextvars.copy_context())
         with self._lock:
             if self._hung >= self._limit:

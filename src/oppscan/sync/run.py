@@ -21,9 +21,8 @@ from attrs import define
 
 from oppscan import reports
 from oppscan.clock import elapsed
-from oppscan.errors import InvalidInput, StorageUnavailable
-from oppscan.holding import Report, Reported
-from oppscan.runner.answers import failure, finisher, over_limit, unreached
+from oppscan.drafting import Report, Reported
+from oppscan.runner.answers import RETRY_PAUSE, failure, finisher, unreached, unwritten
 from oppscan.runner.attempt import End, run_alone
 from oppscan.runner.estimate import Estimate
 from oppscan.runner.places import Place, Running, Task, run_blocking
@@ -31,7 +30,6 @@ from oppscan.runner.plan import Plan
 from oppscan.runner.strategies import Collected, Flag, ScanContext, StrategyLate
 from oppscan.sync.claim import ScanClaim
 
-_RETRY_PAUSE: Final = 0.2
 _MOMENT: Final = 0.05
 
 
@@ -170,22 +168,9 @@ class Run:
         batch, replaced = list(reported), set[int]()
         while batch:
             verdicts = self.claim.submit_all(batch)
-            again: list[Report] = []
-            for report, verdict in zip(batch, verdicts, strict=True):
-                if isinstance(verdict, StorageUnavailable) and self._goes_on:
-                    again.append(report)
-                elif (
-                    isinstance(report, Reported)
-                    and isinstance(verdict, InvalidInput)
-                    and report.index not in replaced
-                ):
-                    replaced.add(report.index)
-                    again.append(over_limit(self.claim, report, verdict))
-                elif verdict is not None:
-                    raise verdict
-            batch = again
+            batch = unwritten(self.claim, batch, verdicts, replaced, goes_on=self._goes_on)
             if batch:
-                self.stop.wait(_RETRY_PAUSE)
+                self.stop.wait(RETRY_PAUSE)
 
 
 def run_any(task: Task) -> object:

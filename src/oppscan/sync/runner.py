@@ -21,17 +21,18 @@ from oppscan.errors import (
     OppscanError,
     ScanAlreadyClaimed,
     ScanFinished,
-    StorageError,
 )
+from oppscan.forks import watch_forks
 from oppscan.model import Reuse, ScanStatus, Ticket
 from oppscan.runner.estimate import Durations, Estimate
 from oppscan.runner.places import Place, ThreadPlace
-from oppscan.runner.plan import LEAVE_WITHIN, make_plan
+from oppscan.runner.plan import LEAVE_WITHIN, left_to_others, make_plan
 from oppscan.runner.strategies import (
     Rank,
     Strategies,
 )
 from oppscan.runner.threads import BlockingThreads
+from oppscan.sync.loops import refuse_in_loop
 from oppscan.sync.registry import ScanRegistry
 from oppscan.sync.run import Released, Run, run_any
 
@@ -80,12 +81,17 @@ class StrategyRunner:
             from oppscan.runner.executors import ExecutorPlace
 
             self._place = ExecutorPlace(executor, threads)
-        self._changed = threading.Condition()
         self._durations = Durations()
-        self._background: dict[threading.Thread, threading.Event] = {}
-        self._active: dict[threading.Thread, threading.Event] = {}
         self._leaving: Callable[[], None] | None = None
         self._closed = False
+        self._have_none()
+        watch_forks(self, StrategyRunner._have_none)
+
+    def _have_none(self) -> None:
+        """Start with no scans under way: those of the parent are the parent's."""
+        self._changed = threading.Condition()
+        self._background: dict[threading.Thread, threading.Event] = {}
+        self._active: dict[threading.Thread, threading.Event] = {}
 
     def __enter__(self) -> Self:
         """Give the runner itself."""
@@ -160,6 +166,7 @@ class StrategyRunner:
         strategies and releases the scan. `TimeoutError` when another worker's scan is not done
         within the budget.
         """
+        refuse_in_loop("run")
         ticket = self._begin(owner, params, metadata, key, reuse, only)
         stop = threading.Event()
         with _released_is_lost(ticket.scan_id):
@@ -195,6 +202,7 @@ class StrategyRunner:
 
         Strategies that this runner does not have are ``skipped``.
         """
+        refuse_in_loop("resume")
         self._plan.check_open(closed=self._closed)
         with _released_is_lost(scan_id):
             return self._attempt(scan_id, owner, threading.Event())
@@ -204,6 +212,7 @@ class StrategyRunner:
 
         Scans with an open strategy that this runner does not have are left to those that do.
         """
+        refuse_in_loop("recover")
         self._plan.check_open(closed=self._closed)
         finished = []
         for stalled in self._registry.stalled(limit):
@@ -211,10 +220,8 @@ class StrategyRunner:
                 status = self._registry.status(stalled.scan_id)
                 if self._plan.covers(status):
                     finished.append(self.resume(stalled.scan_id))
-            except StorageError:
-                raise
-            except OppscanError as error:  # another worker was quicker, or it is gone
-                logger.info("scan %s was not recovered: %s", stalled.scan_id, error)
+            except OppscanError as error:
+                logger.info("scan %s: %s", stalled.scan_id, left_to_others(error))
         return finished
 
     def _begin(  # noqa: PLR0917 - the arguments of ``run``
