@@ -70,6 +70,7 @@ MAY_IMPORT: Final[tuple[tuple[str, str], ...]] = (
         r"backends\.redis(\.\w+)?",
         r"ops|record|errors|clock|forks|backends\.(base|health)|backends\.redis(\.\w+)?",
     ),
+    (r"backends\.push", r"clock|backends\.base"),
     (r"backends\.sqlite_health", r"errors|clock|backends\.(health|mounts)"),
     (
         r"backends(\.\w+)?",
@@ -80,11 +81,11 @@ MAY_IMPORT: Final[tuple[tuple[str, str], ...]] = (
     (r"held", rf"{_RULES}|clock|driver"),  # what both claims share; asks which process it is in
     (r"checkup", r"clock|inputs|ops|opening|backends\.health"),
     (r"claim", rf"{_DRIVEN}|held"),
-    (r"registry", rf"{_DRIVEN}|opening|claim"),
+    (r"registry", rf"{_DRIVEN}|backends\.push|opening|claim"),
     (r"runner(\.\w+)?", rf"{_DRIVEN}|claim|registry|runner(\.\w+)?"),
     (r"sync\.loops", r"errors"),
     (r"sync\.claim", rf"{_DRIVEN}|held|sync\.loops"),
-    (r"sync\.registry", rf"{_DRIVEN}|opening|sync\.(claim|loops)"),
+    (r"sync\.registry", rf"{_DRIVEN}|backends\.push|opening|sync\.(claim|loops)"),
     (r"sync\.run\w*", rf"{_DRIVEN}|runner\.\w+|sync\.(claim|loops|registry|run\w*)"),
     (r"sync", rf"{_DRIVEN}|lazily|backends\.memory|runner\.\w+|sync\.\w+"),
     (r"", rf"{_DRIVEN}|lazily|backends\.memory|claim|registry|runner\.\w+"),

@@ -131,6 +131,7 @@ class BaseRegistry:
         timeout = duration(op_timeout, "op_timeout")
         self._stores = Stores(backends, check_namespace(namespace), timeout, tuple(observers))
         self._operations = Operations(Scope(sources, policy, bounds, ids or RandomIds(), Near()))
+        self._first = backend
         self._clock = backend.clock
 
     def __repr__(self) -> str:

@@ -213,7 +213,7 @@ class PutHead(Struct, frozen=True):
     It expires at the latest of the instants ``expires``, absolute or `oppscan.record.after`;
     where there are none, in ``life``, which is as long or a little longer.
     ``due``: the instant from which the scan is due, absolute or `oppscan.record.after` (None:
-    never). It replaces the due time before.
+    never). It replaces the due time before. ``news``: those who watch the scan want to look.
     """
 
     scan_id: str
@@ -223,6 +223,7 @@ class PutHead(Struct, frozen=True):
     keep: int
     due: int | None
     expires: tuple[int, ...] = ()
+    news: bool = False
 
 
 class Append(Struct, frozen=True):

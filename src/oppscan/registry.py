@@ -6,11 +6,13 @@ It decides nothing: `oppscan.operations` says what is asked of the stores, `opps
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import closing
 from datetime import timedelta
 from types import TracebackType
 from typing import Self, TypeVar
 
 from oppscan import changing, reading
+from oppscan.backends.push import bell_of
 from oppscan.claim import ScanClaim
 from oppscan.clock import elapsed
 from oppscan.driver import Observer, drive
@@ -193,13 +195,15 @@ class ScanRegistry(BaseRegistry):
     async def watch(self, scan_id: str, *, owner: str | None = None) -> AsyncGenerator[ScanStatus]:
         """Yield each status that is news, also when ``stalled`` changes, up to the final one."""
         watch = Watch()
-        while True:
-            status = await self.status(scan_id, owner=owner)
-            if watch.tells(status):
-                yield status
-                if status.done:
-                    return
-            await self._clock.sleep(watch.pause)
+        with closing(bell_of(self._first, self._stores.namespace, scan_id)) as bell:
+            while True:
+                listening = bell.listening
+                status = await self.status(scan_id, owner=owner)
+                if watch.tells(status):
+                    yield status
+                    if status.done:
+                        return
+                await bell.wait(watch.next_pause(listening=listening))
 
     async def wait(
         self,
@@ -211,12 +215,15 @@ class ScanRegistry(BaseRegistry):
         """Give the final status; `TimeoutError` when it is not there after ``timeout`` seconds."""
         watch = Watch()
         deadline = watch.deadline(timeout, self._clock.elapsed())
-        while True:
-            status = await self.status(scan_id, owner=owner)
-            if status.done:
-                return status
-            watch.tells(status)
-            await self._clock.sleep(watch.until(deadline, self._clock.elapsed(), status))
+        with closing(bell_of(self._first, self._stores.namespace, scan_id)) as bell:
+            while True:
+                listening = bell.listening
+                status = await self.status(scan_id, owner=owner)
+                if status.done:
+                    return status
+                watch.tells(status)
+                now = self._clock.elapsed()
+                await bell.wait(watch.until(deadline, now, status, listening=listening))
 
     # --- Changing -------------------------------------------------------------------------------
 

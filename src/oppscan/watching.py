@@ -35,15 +35,22 @@ class Watch:
         self.pause = FIRST_PAUSE
         return True
 
+    def next_pause(self, *, listening: bool) -> float:
+        """Give the seconds until the next look; a long pause where news would end it."""
+        return LONGEST_PAUSE if listening else self.pause
+
     def deadline(self, timeout: object, now: float) -> float | None:
         """Give the instant at which a wait is over; `InvalidInput` for what is no duration."""
         return None if timeout is None else now + duration(timeout, "timeout", least=0.0)
 
-    def until(self, deadline: float | None, now: float, status: ScanStatus) -> float:
+    def until(
+        self, deadline: float | None, now: float, status: ScanStatus, *, listening: bool
+    ) -> float:
         """Give the next pause of a wait; `TimeoutError` when its time is over."""
+        pause = self.next_pause(listening=listening)
         if deadline is None:
-            return self.pause
+            return pause
         if now >= deadline:
             msg = f"scan {status.scan_id} is still {status.state} ({status.progress})"
             raise TimeoutError(msg)
-        return min(self.pause, deadline - now)
+        return min(pause, deadline - now)

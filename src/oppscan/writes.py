@@ -112,6 +112,7 @@ def write(scan: Scan, head: Head, operation: str, most: int, added: Additions = 
             life + margin,
             head.due_at if head.live else None,
             ttl.expiry_of(head),
+            news=head.revision != scan.head.revision,
         ),
         Append(scan_id, "spec", (), life),
         Append(scan_id, "events", added.events, life, fresh=added.whole),

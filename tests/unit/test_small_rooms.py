@@ -106,10 +106,11 @@ def test_a_wait_is_over_at_its_deadline() -> None:
     watch = Watch()
     assert watch.deadline(None, 5.0) is None
     assert watch.deadline(2, 5.0) == 7.0
-    assert watch.until(None, 99.0, STATUS) == FIRST_PAUSE
-    assert watch.until(7.0, 6.99, STATUS) == pytest.approx(0.01)
+    assert watch.until(None, 99.0, STATUS, listening=False) == FIRST_PAUSE
+    assert watch.until(None, 99.0, STATUS, listening=True) == LONGEST_PAUSE
+    assert watch.until(7.0, 6.99, STATUS, listening=True) == pytest.approx(0.01)
     with pytest.raises(TimeoutError, match=r"is still pending \(0/3\)"):
-        watch.until(7.0, 7.0, STATUS)
+        watch.until(7.0, 7.0, STATUS, listening=False)
     with pytest.raises(InvalidInput, match="timeout"):
         watch.deadline(-1, 5.0)
 

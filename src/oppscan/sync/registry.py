@@ -5,13 +5,14 @@ It decides nothing: `oppscan.operations` says what is asked of the stores, `opps
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from datetime import timedelta
 from types import TracebackType
 from typing import Self, TypeVar
 
 from oppscan import changing, reading
+from oppscan.backends.push import blocking_bell_of
 from oppscan.clock import elapsed
 from oppscan.driver import Observer, drive_blocking
 from oppscan.flow import Flow
@@ -197,13 +198,15 @@ class ScanRegistry(BaseRegistry):
         """Yield each status that is news, also when ``stalled`` changes, up to the final one."""
         refuse_in_loop("watch")
         watch = Watch()
-        while True:
-            status = self.status(scan_id, owner=owner)
-            if watch.tells(status):
-                yield status
-                if status.done:
-                    return
-            self._clock.wait(threading.Event(), watch.pause)
+        with closing(blocking_bell_of(self._first, self._stores.namespace, scan_id)) as bell:
+            while True:
+                listening = bell.listening
+                status = self.status(scan_id, owner=owner)
+                if watch.tells(status):
+                    yield status
+                    if status.done:
+                        return
+                bell.wait(watch.next_pause(listening=listening))
 
     def wait(
         self, scan_id: str, *, owner: str | None = None, timeout: float | None = None
@@ -212,13 +215,15 @@ class ScanRegistry(BaseRegistry):
         refuse_in_loop("wait")
         watch = Watch()
         deadline = watch.deadline(timeout, self._clock.elapsed())
-        while True:
-            status = self.status(scan_id, owner=owner)
-            if status.done:
-                return status
-            watch.tells(status)
-            pause = watch.until(deadline, self._clock.elapsed(), status)
-            self._clock.wait(threading.Event(), pause)
+        with closing(blocking_bell_of(self._first, self._stores.namespace, scan_id)) as bell:
+            while True:
+                listening = bell.listening
+                status = self.status(scan_id, owner=owner)
+                if status.done:
+                    return status
+                watch.tells(status)
+                now = self._clock.elapsed()
+                bell.wait(watch.until(deadline, now, status, listening=listening))
 
     # --- Changing -------------------------------------------------------------------------------
 

@@ -1,12 +1,13 @@
 -- Interprets one Apply of oppscan.ops: all guards, then changes that cannot fail.
--- KEYS: every key that may be touched. ARGV[1]: their kinds, one letter each (layout.py);
--- then the guards and the changes, as requests.py writes them. Payloads stay opaque bytes.
-local call, at, SLACK, SMALL = redis.call, 1, 1000, 4096
+-- KEYS: every key that may be touched. ARGV[1]: 'c' to have something to wait for, 's' where
+-- messages are sharded; ARGV[2]: the kinds of KEYS, one letter each (layout.py); then the guards and
+-- the changes, as requests.py writes them. Payloads stay opaque bytes.
+local call, at, SLACK, SMALL = redis.call, 2, 1000, 4096
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local TYPES = {r = 'string', d = 'string', i = 'hash', q = 'hash', o = 'zset', l = 'zset', u = 'zset'}
 for k, name in ipairs(KEYS) do
-  local kind, found = ARGV[1]:sub(k, k), call('TYPE', name)
+  local kind, found = ARGV[2]:sub(k, k), call('TYPE', name)
   found = found['ok'] or found
   if found ~= 'none' and found ~= TYPES[kind] then return redis.error_reply('WRONGTYPE ' .. name) end
 end
@@ -129,7 +130,8 @@ function guards.length()
   return count == length
 end
 
-local changes = {}
+local changes, channels = {}, {}
+local function news(channel) if channel ~= '' then channels[#channels + 1] = channel end end
 function changes.put()
   local _, k = key()
   local due, member, r = key(), take(), record(k)
@@ -137,6 +139,7 @@ function changes.put()
   call('SETRANGE', KEYS[k], 0, '')  -- changes nothing, but a full server refuses it: all or nothing
   local instant, life, keep, when = number(), number(), number(), take()
   r[STAMP], r[EXPIRES], r[KEEP] = now, math.max(instant, now + life), now + keep
+  news(take())
   if when == '' then return call('ZREM', due, member) end
   when = tonumber(when)
   call('ZADD', due, text(when < 0 and now - 1 - when or when), member)
@@ -234,12 +237,13 @@ function changes.erase()
     local found = call('HGET', q, pointer)
     if found and found:sub(13) == scan then call('HDEL', q, pointer) end
   end
+  news(take())
 end
 
 for nth = 1, number() do
   local holds, found = guards[take()]()
   if not holds then
-    if ARGV[#ARGV] == 'confirm' then  -- a write without effect, so that there is one to wait for
+    if ARGV[1]:find('c') then  -- a write without effect, so that there is one to wait for
       for _, name in ipairs(KEYS) do
         local left = call('PTTL', name)
         if left > 0 then call('PEXPIRE', name, left) end
@@ -250,4 +254,7 @@ for nth = 1, number() do
 end
 for _ = 1, number() do changes[take()]() end
 for k, r in pairs(records) do if r.changed then flush(k, r) end end
+for _, channel in ipairs(channels) do  -- last, and never in the way of what is written
+  if ARGV[1]:find('s') then redis.pcall('SPUBLISH', channel, '') else redis.pcall('PUBLISH', channel, '') end
+end
 return {0, now, ''}

@@ -35,6 +35,9 @@ BARE: Final = ("GET", "MGET", "HGET x", "ZRANGEBYSCORE 0 1")
 """What is sent by itself, to a key."""
 
 SAMPLES: Final = 5
+HEARING: Final = 1.0
+"""Seconds in which a server must have confirmed that it will tell of news."""
+
 PAGE: Final = 1000
 MOST_PAGES: Final = 200
 """How much of a server is looked through for keys without TTL: its first 200,000 keys or so."""
@@ -62,7 +65,7 @@ def gather(client: Any, namespace: str, deadline: float) -> Facts:
 
 @frozen
 class _Server:
-    name: str
+    name: str  # of a node of a cluster
     client: Any
     key: str | None
 
@@ -100,6 +103,7 @@ def _look_at(server: _Server) -> ServerFacts:
         round_trip,
         None if scripts is None else sum(map(bool, scripts)),
         () if server.key is None else tuple(_refused(server.client, server.key)),
+        "" if server.key is None else _deaf(server),
     )
 
 
@@ -140,6 +144,24 @@ def _refused(client: Any, key: str) -> list[str]:
             if name == "EVAL":
                 refused += [_text(line) for line in reply]
     return refused
+
+
+def _deaf(server: _Server) -> str:
+    """Try to tell and to be told of news; give why that fails, ``""`` where it works."""
+    listener = server.client.pubsub()
+    try:
+        if server.name:
+            listener.ssubscribe(server.key)
+            server.client.execute_command("SPUBLISH", server.key, "")
+        else:
+            listener.subscribe(server.key)
+            server.client.execute_command("PUBLISH", server.key, "")
+        listener.get_message(timeout=HEARING)
+    except exceptions.ResponseError as error:
+        return str(error)
+    finally:
+        listener.close()
+    return ""
 
 
 def _endless(client: Any, pattern: str, deadline: float) -> tuple[int, list[str], bool]:

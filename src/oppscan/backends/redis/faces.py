@@ -15,9 +15,11 @@ from typing import Any, Final, TypeVar, assert_never
 
 from oppscan.backends.redis import faults
 from oppscan.backends.redis.batch import Answer, Batcher
+from oppscan.backends.redis.bells import Line
 from oppscan.backends.redis.clients import CONCURRENCY, ONE_NODE
 from oppscan.backends.redis.clock import KnownTime
 from oppscan.backends.redis.layout import hash_tag
+from oppscan.backends.redis.scripts import APPLY
 from oppscan.backends.redis.steps import Get, Keys, Moment, Run, Spread, Step, moment_of
 from oppscan.clock import delay, delay_blocking, elapsed
 from oppscan.errors import DurabilityNotConfirmed, StorageUnavailable
@@ -41,18 +43,22 @@ class _Face:
         self.own = own
         self.confirm = confirm
         self.cluster: bool = hasattr(client, "nodes_manager")
+        self._mode = ("c" if confirm else "") + ("s" if self.cluster else "")
         self._slots: dict[str, int] = {}
 
     def server(self, key: str) -> str:
         """Name the server that a key lives on; there is one clock for each."""
-        if not self.cluster:
-            return ""
+        node = self._node(key) if self.cluster else None
+        return str(node.name) if node is not None else ""
+
+    def _node(self, key: str) -> Any:
+        """Find the node of a cluster that a key lives on; None before the topology is known."""
         tag = hash_tag(key)
         slot = self._slots.get(tag)
         if slot is None:
             slot = self._slots[tag] = self.client.keyslot(key)
         nodes = self.client.nodes_manager.slots_cache.get(slot)
-        return str(nodes[0].name) if nodes else ""
+        return nodes[0] if nodes else None
 
     def fresh(self, key: str) -> bool:
         """Tell whether the time of the server that a key lives on is known well."""
@@ -66,8 +72,8 @@ class _Face:
 
     def _commands(self, run: Run) -> tuple[Command, Command]:
         """Give a script by its name, and as a whole for a server that does not know it."""
-        confirm = ("confirm",) if self.confirm and run.writes else ()
-        arguments = (len(run.keys), *run.keys, *run.arguments, *confirm)
+        mode = (self._mode,) if run.script is APPLY else ()
+        arguments = (len(run.keys), *run.keys, *mode, *run.arguments)
         return ("EVALSHA", run.script.sha, *arguments), ("EVAL", run.script.text, *arguments)
 
     def _sender(self, run: Run, command: Command, deadline: float) -> Callable[[], Any]:
@@ -97,6 +103,10 @@ class _Face:
             pipe.execute_command(*command, **_RAW)
         return pipe
 
+    def _made_like(self, pool: Any) -> Any:
+        """Make a connection as a pool does, that is not one of the pool's."""
+        return pool.connection_class(**pool.connection_kwargs)
+
     def _page(self, pattern: str) -> Any:
         nodes = {"target_nodes": "primaries"} if self.cluster else {}
         return self.client.scan_iter(match=pattern, count=_SCAN_COUNT, **nodes)
@@ -121,6 +131,7 @@ class AsyncFace(_Face):
         self.batcher: Batcher = Batcher(self._fetch, hash_tag if self.cluster else lambda _: "")
         self.closing: asyncio.Task[None] | None = None
         self._joining: asyncio.Task[Any] | None = None
+        self._lines: dict[str, Line] = {}
 
     async def ask(self, step: Step, deadline: float) -> Any:
         """Answer one step."""
@@ -200,6 +211,18 @@ class AsyncFace(_Face):
         reply = await self._through(lambda: self.client.execute_command(*command, **_RAW), deadline)
         return [(item, now) for item in ([reply] if len(keys) == 1 else reply)]
 
+    def line(self, channel: str) -> Line:
+        """Give what hears of the server that publishes to a channel."""
+        server = self.server(channel)
+        line = self._lines.get(server)
+        if line is None:
+            line = Line(lambda: self._listener(channel), sharded=self.cluster)
+            self._lines[server] = line
+        return line
+
+    def _listener(self, channel: str) -> Any:
+        return self._made_like(self._node(channel) if self.cluster else self.client.connection_pool)
+
     async def reconnect(self) -> None:
         """Drop the connections that are not in use: the server is not what it was."""
         self.time.forget()
@@ -209,6 +232,8 @@ class AsyncFace(_Face):
     async def aclose(self) -> None:
         """Close a client of ours, after a moment for what is under way; the host's stays open."""
         await self.batcher.aclose()
+        readers = [reader for line in self._lines.values() if (reader := line.hang_up())]
+        await asyncio.gather(*readers, return_exceptions=True)
         if self._joining is not None:
             self._joining.cancel()
             await asyncio.wait([self._joining])
@@ -298,6 +323,13 @@ class BlockingFace(_Face):
             self._through(lambda: self.client.execute_command("GET", key, **_RAW), deadline),
             now,
         )
+
+    def listener(self, channel: str) -> Any:
+        """Make a connection to the server that publishes to a channel."""
+        client = self.client
+        if self.cluster:
+            client = client.get_redis_connection(self._node(channel))
+        return self._made_like(client.connection_pool)
 
     def reconnect(self) -> None:
         """Drop the connections that are not in use: the server is not what it was."""

@@ -33,6 +33,8 @@ class ServerFacts:
     scripts: int | None
     refused: tuple[str, ...]
     """Commands that the store needs and the user may not run, and why."""
+    deaf: str = ""
+    """Why this user is not told of news."""
 
     def text(self, name: str) -> str:
         """Give an entry of INFO, ``""`` where there is none."""
@@ -262,6 +264,15 @@ RULES: Final = (
         "give the user the rights that the documentation lists under Redis, and the server room",
     ),
     Rule("commands", lambda _: True, "fine", lambda _: "all that the store needs"),
+    Rule(
+        "news",
+        lambda s: bool(s.deaf),
+        "note",
+        lambda s: f"not told: {s.deaf}",
+        "give the user the channels and the rights to publish and subscribe; without, those who "
+        "watch a scan look twice a second",
+    ),
+    Rule("news", lambda _: True, "fine", lambda _: "told to those who watch"),
     Rule(
         "scripts",
         lambda s: s.scripts is None,

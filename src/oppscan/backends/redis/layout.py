@@ -13,6 +13,7 @@ key, after the hash tag    type    holds
 ``l:tag``                  zset    the owner's live scans, with their names, by the end of that
 ``q:tag``                  hash    pointers: name → scan
 ``due``                    zset    the shard's scans by due time
+``n:scan``                 —       no key: the channel of the scan's news
 =========================  ======  =============================================================
 
 Laws

@@ -268,6 +268,9 @@ class _Draft:
     def log(self, scan_id: str, part: Part) -> int:
         return self.key("d" if part == "data" else "r", scan_id)
 
+    def channel(self, scan_id: str) -> str:
+        return layout.key(self.namespace, "n", scan_id)
+
     def add(self, item: Guard | Change) -> None:
         match item:
             case HeadIs():
@@ -287,6 +290,7 @@ class _Draft:
                 self.arguments += "put", self.key("r", item.scan_id), self.key("u", item.scan_id)
                 self.arguments += due_member(item.scan_id), head, *expiry(item), item.keep
                 self.arguments.append("" if item.due is None else item.due)
+                self.arguments.append(self.channel(item.scan_id) if item.news else "")
             case Append():
                 group = layout.pack_group(item.frames)
                 place = self.log(item.scan_id, item.part)
@@ -305,6 +309,7 @@ class _Draft:
                 self.arguments += self.key("u", item.scan_id), due_member(item.scan_id)
                 self.arguments += (self.key(kind, item.tag) for kind in "iolq")
                 self.arguments += layout.short(item.scan_id), len(item.names), *item.names
+                self.arguments.append(self.channel(item.scan_id))
             case _:
                 assert_never(item)
 

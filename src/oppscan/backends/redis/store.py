@@ -26,7 +26,8 @@ from redis.cluster import RedisCluster
 
 from oppscan.backends.base import StorageBackend
 from oppscan.backends.health import Finding
-from oppscan.backends.redis import address, clients, faults
+from oppscan.backends.redis import address, clients, faults, layout
+from oppscan.backends.redis.bells import CONNECTING, MOST_BLOCKING, Line, LoopBell, ThreadBell
 from oppscan.backends.redis.clients import DEADLINE
 from oppscan.backends.redis.clock import KnownTime
 from oppscan.backends.redis.faces import AsyncFace, BlockingFace
@@ -192,6 +193,27 @@ class RedisBackend(StorageBackend):
         finally:
             DEADLINE.reset(token)
 
+    # --- News -----------------------------------------------------------------------------------
+
+    def bell(self, namespace: str, scan_id: str) -> LoopBell:
+        """Give a bell for the news of a scan; see `oppscan.backends.push`."""
+
+        def find() -> tuple[Line, bytes]:
+            channel = layout.key(namespace, "n", scan_id)
+            return self._async_face().line(channel), channel.encode()
+
+        return LoopBell(find)
+
+    def bell_blocking(self, namespace: str, scan_id: str) -> ThreadBell:
+        """Give a bell for a caller that blocks."""
+
+        def find() -> tuple[Any, bytes, bool]:
+            channel = layout.key(namespace, "n", scan_id)
+            face = self._blocking_face(CONNECTING)
+            return face.listener(channel), channel.encode(), face.cluster
+
+        return ThreadBell(find, self._listening)
+
     # --- Clients --------------------------------------------------------------------------------
 
     def _start_afresh(self) -> None:
@@ -200,6 +222,7 @@ class RedisBackend(StorageBackend):
         self._records = Records()
         self._loops: WeakKeyDictionary[Loop, AsyncFace] = WeakKeyDictionary()
         self._face: BlockingFace | None = None
+        self._listening = threading.Semaphore(MOST_BLOCKING)
 
     def _start_in_child(self) -> None:
         """Start afresh: the parent's connections are not ours, even to close."""
