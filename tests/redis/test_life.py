@@ -201,6 +201,22 @@ def test_durability_is_confirmed_by_a_replica_or_not_at_all() -> None:
         assert registry.start("cid", ["alpha"]).must_run
 
 
+def test_what_is_over_is_swept_with_writes_confirmed_too() -> None:
+    short = oppscan.TTLPolicy(pending_ttl=0.05, lookup_margin=0.05)
+    with (
+        sentinel("valkey-9.1") as (url, _, _),
+        oppscan.sync.ScanRegistry(RedisBackend(url), durability="replicated") as registry,
+    ):
+        forgetful = oppscan.sync.ScanRegistry(RedisBackend(url), ttl=short)
+        for number in range(3):
+            forgetful.start("ann", ["alpha"], key=str(number))
+        forgetful.close()
+        kept = registry.start("ann", ["alpha"])
+        wait_until(lambda: len(registry.history("ann")) == 1, "expiry")
+        assert registry.purge() == 3
+        assert registry.status(kept.scan_id).state == "pending"
+
+
 def test_a_cluster_confirms_no_writes(valkey_cluster: str) -> None:
     with pytest.raises(StorageMisconfigured):
         ScanRegistry(RedisBackend(valkey_cluster), durability="replicated")
