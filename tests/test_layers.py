@@ -51,6 +51,7 @@ PURE: Final = (
     "lookup",
     "results",
     "reading",
+    "listing",
     "changing",
     "operations",
 )

@@ -226,6 +226,7 @@ def extend(scope: Scope, scan_id: str, owner: str | None, milliseconds: int) -> 
         reply = yield from ask(found.store, apply)
         if not isinstance(reply, Applied):
             return None
+        scope.near.forget(scan_id)
         return rewritten(found, head, operation, reply.now).status
 
     return (yield from _change(scope, scan_id, owner, attempt))

@@ -15,6 +15,8 @@ from itertools import islice
 from types import TracebackType
 from typing import Self, cast
 
+from msgspec import Struct
+
 from oppscan import reports
 from oppscan.clock import Clock, IdSource, delay
 from oppscan.drafting import Heartbeat, Report
@@ -26,7 +28,13 @@ from oppscan.holding import Holding
 from oppscan.inputs import Limits
 from oppscan.leaving import BEATS_PER_LEASE, INTERRUPTED, farewell
 
-_Queued = tuple[Sequence[Report], asyncio.Future[list[Exception | None]]]
+
+class _Queued(Struct, frozen=True, eq=False):
+    """Reports that leave together, until when, and who waits for their verdicts."""
+
+    reports: Sequence[Report]
+    deadline: float
+    judged: asyncio.Future[list[Exception | None]]
 
 
 class ScanClaim(HeldScan):
@@ -146,9 +154,9 @@ class ScanClaim(HeldScan):
         holding = self.holding
         try:
             if holding.ended is None and not self._forked:
-                await self.submit(farewell(error, holding))
+                await self.submit(farewell(error))
         except OppscanError as failed:
-            if error is None:
+            if error is None and not holding.closed:  # else it ended as it was told, unheard
                 raise
             logger.warning("leaving scan %s: %s", holding.scan.scan_id, failed)
         finally:
@@ -172,7 +180,7 @@ class ScanClaim(HeldScan):
         """Queue reports that leave together, and give the verdict on each; for runners."""
         loop = asyncio.get_running_loop()
         judged: asyncio.Future[list[Exception | None]] = loop.create_future()
-        self._queue.append((reported, judged))
+        self._queue.append(_Queued(reported, self._stores.deadline(), judged))
         self._start_pump()
         return await judged
 
@@ -193,10 +201,11 @@ class ScanClaim(HeldScan):
                 self._start_pump()
 
     async def _commit(self, batch: list[_Queued]) -> None:
-        written = [report for reported, _ in batch for report in reported]
+        written = [report for queued in batch for report in queued.reports]
         try:
             flow = self.holding.commit(written, self._ids.operation())
-            verdicts: list[Exception | None] = await drive(flow, self._stores)
+            deadline = min(queued.deadline for queued in batch)
+            verdicts: list[Exception | None] = await drive(flow, self._stores, deadline)
         except asyncio.CancelledError:
             _give([StorageUnavailable(INTERRUPTED)] * len(written), batch)
             raise
@@ -226,7 +235,7 @@ class ScanClaim(HeldScan):
 def _give(verdicts: Sequence[Exception | None], batch: list[_Queued]) -> None:
     """Hand out the verdicts of a commit to those who wait for theirs."""
     left = iter(verdicts)
-    for reported, judged in batch:
-        theirs = list(islice(left, len(reported)))
-        if not judged.done():
-            judged.set_result(theirs)
+    for queued in batch:
+        theirs = list(islice(left, len(queued.reports)))
+        if not queued.judged.done():
+            queued.judged.set_result(theirs)

@@ -37,6 +37,10 @@ class Stores(Struct, frozen=True):
     timeout: float
     observers: tuple[Observer, ...] = ()
 
+    def deadline(self) -> float:
+        """Give when an operation that begins now must have ended, on the clock of `elapsed`."""
+        return elapsed() + self.timeout
+
     def tell(self, news: Tell) -> None:
         """Tell the log and the observers, where anybody listens."""
         level = logging.WARNING if news.warn else logging.DEBUG
@@ -60,9 +64,9 @@ def _late(call: Call[Any], stores: Stores) -> StorageUnavailable:
     return StorageUnavailable(f"{backend!r} gave no answer within {stores.timeout:g} s")
 
 
-async def drive(flow: Flow[T], stores: Stores) -> T:
-    """Run a flow, awaiting its stores."""
-    deadline = elapsed() + stores.timeout
+async def drive(flow: Flow[T], stores: Stores, deadline: float | None = None) -> T:
+    """Run a flow, awaiting its stores; until ``deadline``, by default its timeout from now."""
+    deadline = stores.deadline() if deadline is None else deadline
     answer: object = None
     error: Exception | None = None
     wrote = False
@@ -116,9 +120,9 @@ async def _ask_host(wish: AskHost) -> ScanStatus | None:
     return await found if inspect.isawaitable(found) else found
 
 
-def drive_blocking(flow: Flow[T], stores: Stores) -> T:
+def drive_blocking(flow: Flow[T], stores: Stores, deadline: float | None = None) -> T:
     """Run a flow, blocking on its stores; no event loop, no other thread."""
-    deadline = elapsed() + stores.timeout
+    deadline = stores.deadline() if deadline is None else deadline
     answer: object = None
     error: Exception | None = None
     wrote = False

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from copy import deepcopy
+from functools import cached_property
 
 from oppscan.clock import Clock, IdSource
 from oppscan.driver import Stores
@@ -35,6 +37,11 @@ class HeldScan:
             raise ClaimLost(msg)
         return self._held
 
+    @cached_property
+    def _description(self) -> tuple[JSON, JSON]:
+        spec = self.holding.spec
+        return deepcopy((spec.params, spec.metadata))
+
     @property
     def scan_id(self) -> str:
         """The scan."""
@@ -47,13 +54,13 @@ class HeldScan:
 
     @property
     def params(self) -> JSON:
-        """What the scan was started with."""
-        return self.holding.spec.params
+        """What the scan was started with; a copy, this claim's to change."""
+        return self._description[0]
 
     @property
     def metadata(self) -> JSON:
-        """What the host noted beside the params."""
-        return self.holding.spec.metadata
+        """What the host noted beside the params; a copy, too."""
+        return self._description[1]
 
     @property
     def remaining(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from oppscan import codec, ttl, writes
-from oppscan.drafting import Draft, Heartbeat, Report
+from oppscan.drafting import Draft, Ending, Heartbeat, Report
 from oppscan.errors import ClaimLost, InvalidInput
 from oppscan.flow import Flow, Tell, ask
 from oppscan.inputs import Limits
@@ -46,6 +46,7 @@ class Holding:
         self.index: dict[str, int] = {name: number for number, name in enumerate(spec.strategies)}
         self.seconds_left: float | None = None  # the runner's estimate
         self.ended: str | None = None  # why this claim may write no more
+        self.closed: bool = False  # whether it was this claim that ended the scan, or let it go
         self._unsure: dict[str, tuple[Draft, Head, Sequence[Report]]] = {}
         self._settled: list[Report] = []
 
@@ -77,7 +78,8 @@ class Holding:
     def lost(self) -> ClaimLost:
         """Give the error for writing with a claim that has ended."""
         scan_id = self.scan.scan_id
-        written = "an earlier write may stand" if self._unsure else "nothing was written"
+        unheard = self.closed or self._unsure
+        written = "an earlier write may stand" if unheard else "nothing was written"
         msg = f"the claim on scan {scan_id} may write no more: {self.ended}; {written}"
         return ClaimLost(msg, scan_id=scan_id)
 
@@ -130,18 +132,24 @@ class Holding:
     # --- Writing --------------------------------------------------------------------------------
 
     def _write(self, draft: Draft, operation: str) -> tuple[Apply, Head]:
-        """Give the write of a draft, and the head that it puts."""
+        """Give the write of a draft, and the head that it puts.
+
+        Letting go of a scan that is to be cancelled ends it: nobody else should take it up.
+        """
         most, head, added = self.limits.max_remembered, draft.head(), draft.additions
-        if draft.ending is None:
+        ending = draft.ending
+        if draft.letting and head.cancel_requested:
+            ending = Ending()
+        if ending is None:
             head = release(head) if draft.letting else head
             return writes.write(self.scan, head, operation, most, added), head
         outcomes = list(self.outcomes)
         for index, event in draft.latest.items():
             outcomes[index] = event
-        draft.finish = conclude(head, outcomes, operation, error=draft.ending.error)
+        draft.finish = conclude(head, outcomes, operation, error=ending.error)
         return writes.write_finish(
             self.scan, draft.finish, self.spec, operation, most,
-            summary=draft.ending.summary, added=added,
+            summary=ending.summary, added=added,
         )  # fmt: skip
 
     def _absorb(self, draft: Draft, head: Head, operation: str, now: int) -> None:
@@ -154,6 +162,7 @@ class Holding:
             draft.latest.update((event.index, event) for event in draft.finish.events)
         elif draft.letting:
             self.ended = "it was released"
+        self.closed = self.ended is not None
         for index, event in draft.latest.items():
             self.outcomes[index] = codec.settle_event(event, now)
 
@@ -201,7 +210,7 @@ class Holding:
                     "found": event.found,
                 }
                 yield Event("strategy", scan_id, head.owner, detail)
-        if draft.ending is not None:
+        if draft.finish is not None:
             yield Event("finished", scan_id, head.owner, {"state": head.state})
         elif draft.letting:
             yield Event("released", scan_id, head.owner)

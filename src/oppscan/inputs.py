@@ -27,6 +27,7 @@ NAME_LENGTH: Final = 200
 ERROR_LENGTH: Final = 2000
 _SCAN_ID: Final = re.compile(r"[0-9a-f]{16}-[0-9a-f]{32}")
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_REFUSED: Final = {"Cc": "control character", "Cs": "lone surrogate"}
 _KEY_VERSION: Final = b"oppscan request 1"
 
 
@@ -68,10 +69,11 @@ def check_text(value: object, what: str) -> str:
         raise InvalidInput(msg)
     if not value.isascii() or not value.isprintable():
         for position, character in enumerate(value):
-            if unicodedata.category(character) in {"Cc", "Cs"}:
-                msg = f"{what} must hold no control characters; {value!r} has one at {position}"
+            if unicodedata.category(character) in _REFUSED:
+                kind = _REFUSED[unicodedata.category(character)]
+                msg = f"{what} must hold no {kind}s; {_shown(value)} has one at {position}"
                 raise InvalidInput(msg)
-    return str(value)
+    return str.__str__(value)  # not str(): of a member of an enum that is another text
 
 
 def _shown(value: object) -> str:

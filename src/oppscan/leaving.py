@@ -17,7 +17,6 @@ from typing import Final
 
 from oppscan.drafting import Ending, Letting, Report
 from oppscan.errors import StorageFull, StorageUnavailable
-from oppscan.holding import Holding
 from oppscan.inputs import describe_error
 
 INTERRUPTED: Final = "the write was interrupted; it may have been applied"
@@ -26,13 +25,13 @@ BEATS_PER_LEASE: Final = 4
 """Heartbeats in one lease: two may be late or lost before anybody else takes the scan over."""
 
 
-def farewell(error: BaseException | None, holding: Holding) -> Report:
+def farewell(error: BaseException | None) -> Report:
     """Give the last report of a block that was left by ``error``."""
     if error is None:
         return Ending()
     if isinstance(error, Exception) and not _is_outage(error):
         return Ending(describe_error(error, "error"))
-    return Ending() if holding.scan.head.cancel_requested else Letting()
+    return Letting()
 
 
 def _is_outage(error: BaseException) -> bool:

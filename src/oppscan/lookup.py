@@ -20,7 +20,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from oppscan import ttl, writes
-from oppscan.errors import InvalidInput, StorageError, StorageUnavailable
+from oppscan.errors import CorruptRecord, InvalidInput, StorageError, StorageUnavailable
 from oppscan.flow import AskHost, Call, Flow, HostLookup, ask
 from oppscan.inputs import key_name
 from oppscan.lifecycle import Scan
@@ -183,9 +183,13 @@ class _Search:
             self.note(name, Gone("unknown"), took)
             return None
         self.scan_id = seen.scan_id
-        result = READERS[step](seen, reply.now, self.query, self.sources.recent)
+        result: Found | Gone
+        try:
+            result = READERS[step](seen, reply.now, self.query, self.sources.recent)
+        except CorruptRecord as error:  # perhaps another version's: nothing may stand in for it
+            result = Gone("corrupt", error=error, detail=str(error))
         self.note(reply.via if name == "record" else name, result, took)
-        return result if isinstance(result, Found) or result.saw == "expired" else None
+        return result if isinstance(result, Found) or result.saw in _CERTAIN else None
 
     def ask_fallbacks(self) -> Flow[Found | Gone | None]:
         """Ask the further stores. Where the first one is down or torn, only for finished scans."""
@@ -236,9 +240,8 @@ class _Search:
         if step == "result":
             version = None if seen.head is None else seen.head.version
             return writes.rebuild(scan, version, found.spec, found.events or (), most)
-        if seen.entry is None and not reply.index:
-            return writes.reenter(scan, most)
-        return None
+        lost = not reply.listed if scan.head.live else not reply.index  # others may be trimmed
+        return writes.relist(scan, most) if lost else None
 
     def heal(self, heal: Apply) -> Flow[None]:
         """Write back what was missing; best effort."""
@@ -263,7 +266,8 @@ class _Search:
         return result if isinstance(result, Hosted) else None
 
 
-_WEIGHT: Final = {"unknown": 0, "unreachable": 1, "lost": 2, "expired": 3}
+_WEIGHT: Final = {"unknown": 0, "unreachable": 1, "lost": 2, "expired": 3, "corrupt": 3}
+_CERTAIN: Final = frozenset({"expired", "corrupt"})
 _TROUBLE: Final = frozenset({"unreachable", "lost"})
 
 

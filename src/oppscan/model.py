@@ -9,7 +9,7 @@ Laws
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 from typing import Any, ClassVar, Generic, TypeVar, overload
 
@@ -233,12 +233,13 @@ class Reuse(Model):
     fresh_for: float = 0.0
 
     @staticmethod
-    def fresh(seconds: float) -> Reuse:
+    def fresh(seconds: float | timedelta) -> Reuse:
         """Join a live equal scan, or a complete one finished at most ``seconds`` ago.
 
-        `start` refuses what is no number of seconds.
+        `start` refuses what is no duration.
         """
-        return Reuse(join_live=True, join_fresh=True, fresh_for=seconds)
+        plain = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
+        return Reuse(join_live=True, join_fresh=True, fresh_for=plain)
 
 
 Reuse.ACTIVE = Reuse(join_live=True)
@@ -273,7 +274,8 @@ class Page(Model, Sequence[T_co], Generic[T_co]):
 class LookupStepTrace(Model):
     """One step of a lookup: its name, what it saw, how long it took, and the time to live left.
 
-    ``saw`` is one of ``found``, ``expired``, ``lost``, ``unknown``, ``unreachable``.
+    ``saw`` is one of ``found``, ``expired``, ``lost``, ``corrupt``, ``unknown``, ``unreachable``;
+    of ``near``, ``kept``: this process remembers what ``detail`` says.
     ``took`` and ``ttl_left`` are seconds; steps answered by one shared request share its time.
     """
 

@@ -44,6 +44,11 @@ class Near:
         """Tell whether results of this scan are kept, of whatever revision."""
         return scan_id in self._data
 
+    def tells(self, scan_id: str) -> str:
+        """Say what is kept of this scan: its results, its status, both, or nothing."""
+        kept = (("results", self._data), ("status", self._statuses))
+        return " and ".join(name for name, where in kept if scan_id in where)
+
     def results(self, scan_id: str, revision: int) -> Frames | None:
         """Give the whole data log of a finished scan at this revision."""
         with self._lock:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from datetime import timedelta
 
 from attrs import evolve
 from msgspec import Struct
 
-from oppscan import changing, reading
+from oppscan import changing, listing, reading
 from oppscan.errors import InvalidInput, ScanNotFound
 from oppscan.flow import Flow
 from oppscan.holding import Holding
@@ -54,7 +55,7 @@ class Operations(Struct, frozen=True):
     ) -> Flow[Ticket]:
         """Check and start."""
         limits = self.scope.limits
-        check_text(owner, "owner")
+        owner = check_text(owner, "owner")
         names = check_strategies(strategies, limits.max_strategies)
         plain = check_description(params, "params")
         more = check_description(metadata, "metadata")
@@ -88,7 +89,7 @@ class Operations(Struct, frozen=True):
     def has_active_scan(self, owner: str, key: str | None) -> Flow[bool]:
         """Check and ask."""
         self._owner_and_key(owner, key)
-        return reading.has_active(self.scope, owner, key)
+        return listing.has_active(self.scope, owner, key)
 
     def history(
         self, owner: str, states: Iterable[ScanState] | None, limit: int, after: str | None
@@ -98,7 +99,7 @@ class Operations(Struct, frozen=True):
         check_count(limit, "limit")
         before = _page_cursor(after)
         wanted = None if states is None else frozenset(_state(state) for state in _each(states))
-        return reading.history(self.scope, owner, wanted, limit, before)
+        return listing.history(self.scope, owner, wanted, limit, before)
 
     def cancel(self, scan_id: str, owner: str | None) -> Flow[ScanStatus]:
         """Check and cancel."""
@@ -124,7 +125,7 @@ class Operations(Struct, frozen=True):
 
     def stalled(self, limit: int) -> Flow[list[ScanStatus]]:
         """Check and list."""
-        return reading.stalled(self.scope, check_count(limit, "limit"))
+        return listing.stalled(check_count(limit, "limit"))
 
     def explain(self, scan_id: str | None, owner: str | None, key: str | None) -> Flow[Answer]:
         """Check and trace."""
@@ -148,7 +149,9 @@ class Operations(Struct, frozen=True):
         status = self.scope.near.status(scan_id, now)
         if status is None or owner not in {None, status.owner}:
             return None
-        return status if outcomes else evolve(status, outcomes=())
+        params, metadata = deepcopy((status.params, status.metadata))  # each caller's to change
+        shown = status.outcomes if outcomes else ()
+        return evolve(status, params=params, metadata=metadata, outcomes=shown)
 
     def keep_near(self, status: ScanStatus, left: float, now: float) -> None:
         """Remember the status of a finished scan, where opted in, while it lives."""

@@ -63,8 +63,10 @@ class Sighting(Struct, frozen=True):
 
 
 class Resolved(Struct, frozen=True):
-    """What a `Resolve` saw at ``now``; ``index`` tells whether the owner has an index at all.
+    """What a `Resolve` saw at ``now``.
 
+    ``index``: whether the owner has an index at all; ``listed``: whether the scan is in it, and
+    among those that will be due. A store that did not look says that all is well.
     ``via`` says how a scan asked for by owner was found: ``latest`` (the pointer) or
     ``owner_index``; ``sighting`` is None where neither knows one.
     """
@@ -72,6 +74,7 @@ class Resolved(Struct, frozen=True):
     now: int
     sighting: Sighting | None
     index: bool = True
+    listed: bool = True
     via: str = "record"
 
 
@@ -150,9 +153,11 @@ class SelectOwned(Request[Selected], frozen=True):
 
 
 class SelectDue(Request[Selected], frozen=True):
-    """List the scans of all owners whose due time has come, longest due first, with their specs.
+    """List the scans of all owners that are due and have not expired, longest due first.
 
-    O(limit), not O(scans). Where ``more`` is given back, it goes into ``beyond``.
+    They come with all parts but the data. At most ``limit`` are looked at, O(limit); those that
+    have expired are due no more from then on. Where ``more`` is given back, it goes into
+    ``beyond``.
     """
 
     limit: int

@@ -21,6 +21,9 @@ from oppscan.errors import InvalidInput
 from oppscan.model import JSON
 
 DEPTH: Final = 64
+_PATH_SHOWN: Final = 200
+"""Characters: enough to find a value; what is nested in itself has no end of them."""
+
 _LEAST_INT: Final = -(2**63)
 _MOST_INT: Final = 2**64 - 1
 
@@ -63,7 +66,8 @@ def pack(value: object, path: str, limit: int, rule: str) -> bytes:
 
 
 def _invalid(refused: _Refused, path: str) -> InvalidInput:
-    place = path + "".join(reversed(refused.path))
+    inside = "".join(reversed(refused.path))
+    place = path + (inside if len(inside) <= _PATH_SHOWN else f"{inside[:_PATH_SHOWN]}…")
     return InvalidInput(f"{place}: {refused.reason}; only what JSON carries exactly is stored")
 
 
@@ -134,7 +138,7 @@ def _text(value: str) -> str:
 
 def _integer(value: int) -> int:
     if not _LEAST_INT <= value <= _MOST_INT:
-        msg = f"an integer of {value.bit_length()} bits, where 64 are the most"
+        msg = "an integer beyond 64 bits"
         raise _Refused(msg)
     return value if type(value) is int else int(value)
 

@@ -86,15 +86,15 @@ def read_payload(payload: Mapping[str, object], head: Head, *, final: bool) -> P
     """
     metadata = payload.get("metadata")
     told: Mapping[str, object] = metadata if isinstance(metadata, Mapping) else {}
-    completed = _count(told.get("strategies_completed"))
-    total, source = _total(_count(told.get("total_strategies")), completed, payload, head.total)
+    completed = _whole(told.get("strategies_completed"))
+    total, source = _total(told.get("total_strategies"), completed, payload, head.total)
     before = head.posted or Posted(0, 0, 0, source)
     if before.total > total:
         total, source = before.total, before.source
     known = completed is not None
     if completed is None:
         completed = total if final else 0
-    completed = max(min(completed, total), before.completed)
+    completed = max(min(completed, total), before.completed)  # which is never below 0
     opportunities = payload.get("opportunities")
     found = len(opportunities) if isinstance(opportunities, (list, tuple)) else 0
     return Posted(completed, total, max(found, before.found), source, known or before.told)
@@ -106,26 +106,30 @@ def as_completed(posted: Posted) -> Posted:
 
 
 def _total(
-    stated: int | None, completed: int | None, payload: Mapping[str, object], declared: int
+    stated: object, completed: int | None, payload: Mapping[str, object], declared: int
 ) -> tuple[int, str]:
     """Give the first total that is not 0, and where it came from."""
     performance = payload.get("strategy_performance")
     entries = len(performance) if isinstance(performance, (Mapping, list, tuple)) else 0
-    done = completed or 0
+    done = _count(completed)
     largest = (
         (done, "strategies_completed") if done >= entries else (entries, "strategy_performance")
     )
-    candidates = ((stated or 0, "total_strategies"), largest, (declared, "declared"))
+    candidates = ((_count(stated), "total_strategies"), largest, (declared, "declared"))
     return next((found for found in candidates if found[0]), (0, "declared"))
 
 
-def _count(value: object) -> int | None:
-    """Read a count; None for all that is none (a bool, a fraction, NaN, a negative number)."""
+def _whole(value: object) -> int | None:
+    """Read a whole number; None for all that is none (a bool, a fraction, NaN, a text)."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        return None
-    return value if 0 <= value < MOST else None
+    return None if isinstance(value, bool) or not isinstance(value, int) else value
+
+
+def _count(value: object) -> int:
+    """Read a count; 0 for all that is none."""
+    number = _whole(value)
+    return number if number is not None and 0 <= number < MOST else 0
 
 
 MOST: Final = 2**53

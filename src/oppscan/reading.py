@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from oppscan import codec, lifecycle, ttl, writes
+from oppscan import lifecycle, ttl, writes
 from oppscan.clock import IdSource
 from oppscan.errors import (
-    CorruptRecord,
     OppscanError,
     ScanCancelled,
     ScanExpired,
@@ -24,17 +24,16 @@ from oppscan.errors import (
     StorageError,
 )
 from oppscan.flow import Flow, Tell, ask
-from oppscan.inputs import Limits, key_name, owner_tag
+from oppscan.inputs import Limits, key_name
 from oppscan.lifecycle import Scan
 from oppscan.lookup import Answer, Hosted, Sources, look
-from oppscan.model import Event, Page, ScanResults, ScanState, ScanStatus
+from oppscan.model import Event, ScanResults, ScanState, ScanStatus
 from oppscan.near import Near
-from oppscan.ops import LATEST, Applied, Resolve, SelectDue, Selected, SelectOwned, Sighting
+from oppscan.ops import LATEST, Applied, Resolve
 from oppscan.record import Head, Part, settle_head
 from oppscan.results import Cursor, assemble
 from oppscan.sightings import Found, Gone, Query
 from oppscan.ttl import TTLPolicy
-from oppscan.views import fold, status_of
 
 ALL: Final[frozenset[Part]] = frozenset({"spec", "events"})
 WITH_DATA: Final[frozenset[Part]] = frozenset({"spec", "events", "data"})
@@ -132,8 +131,16 @@ def newest(owner: str, key: str | None) -> Query:
 
 
 def explain(scope: Scope, query: Query) -> Flow[Answer]:
-    """Look for a scan and give the whole trace, whatever the answer."""
-    return (yield from look(query, scope.sources))
+    """Look for a scan and give the whole trace, whatever the answer.
+
+    The stores are asked all the same where this process remembers something of the scan.
+    """
+    kept = "" if query.scan_id is None else scope.near.tells(query.scan_id)
+    answer = yield from look(query, scope.sources)
+    if "near" not in scope.sources.steps or not (kept or scope.policy.near_ttl):
+        return answer
+    near = ("near", Gone("kept" if kept else "unknown", detail=kept), 0.0)
+    return replace(answer, steps=(near, *answer.steps))
 
 
 def explained_without_asking(scan_id: str, owner: str | None) -> Flow[Answer]:
@@ -184,95 +191,6 @@ def results(
     given = assemble(found, data, cursor, limit)
     yield from extended_by_reading(scope, found)
     return given
-
-
-def has_active(scope: Scope, owner: str, key: str | None) -> Flow[bool]:
-    """Tell whether the owner has a live scan that somebody works on. One round trip."""
-    tag = owner_tag(owner)
-    for store in range(scope.sources.stores):
-        reply = yield from ask(store, SelectOwned(tag, 1, live=True))
-        for seen in reply.sightings:
-            head = codec.decode_head(seen.head, seen.scan_id)
-            if (
-                head is not None
-                and head.live
-                and head.owner == owner
-                and key in {None, head.key}
-                and reply.now < ttl.expires_at(head)
-                and not ttl.stalled(head, reply.now)
-            ):
-                return True
-    return False
-
-
-def history(
-    scope: Scope,
-    owner: str,
-    states: frozenset[ScanState] | None,
-    limit: int,
-    before: str,
-) -> Flow[Page[ScanStatus]]:
-    """List an owner's scans, newest first. One round trip where all states are wanted."""
-    del scope
-    found: list[ScanStatus] = []
-    more: str | None = before
-    while more is not None and len(found) < limit:
-        step = limit - len(found) if states is None else max(limit - len(found), _STEP)
-        reply: Selected = yield from ask(0, SelectOwned(owner_tag(owner), step, more, parts=ALL))
-        more = reply.more
-        for place, seen in enumerate(reply.sightings, 1):
-            listed = _listed(seen, owner, reply.now)
-            if listed is not None and (states is None or listed.state in states):
-                found.append(listed)
-            if len(found) == limit and place < len(reply.sightings) and seen.entry is not None:
-                return Page(tuple(found), str(seen.entry.order))
-    return Page(tuple(found), more)
-
-
-_STEP: Final = 64
-"""How many entries are looked at in one request for those in certain states."""
-
-
-def _listed(seen: Sighting, owner: str, now: int) -> ScanStatus | None:
-    """Give the status of a listed scan: from its record, or what the index remembers of it."""
-    head = codec.decode_head(seen.head, seen.scan_id)
-    if head is None and seen.entry is not None:
-        head = codec.read_head(seen.entry.body, seen.entry.stamp, seen.scan_id)
-    if head is None or head.owner != owner or now >= ttl.forgotten_at(head):
-        return None
-    spec = codec.decode_spec(seen.spec, seen.scan_id)
-    if spec is None or now >= ttl.expires_at(head):
-        return status_of(seen.scan_id, head, now)
-    events = fold(codec.decode_events(seen.events, seen.scan_id), head.total)
-    whole = len(spec.strategies) == head.total
-    return status_of(seen.scan_id, head, now, spec, events if whole else None)
-
-
-def stalled(scope: Scope, limit: int) -> Flow[list[ScanStatus]]:
-    """List scans that nobody works on, of all owners, longest stalled first."""
-    del scope
-    found: list[ScanStatus] = []
-    beyond: str | None = ""
-    while beyond is not None and len(found) < limit:
-        reply: Selected = yield from ask(0, SelectDue(limit - len(found), beyond))
-        for seen in reply.sightings:
-            try:
-                status = _stalled(seen, reply.now)
-            except CorruptRecord as error:  # another version's: no reason to hide all others
-                detail: dict[str, object] = {"error": str(error)}
-                yield Tell([Event("unreadable", seen.scan_id, None, detail)], warn=True)
-                continue
-            if status is not None:
-                found.append(status)
-        beyond = reply.more
-    return found
-
-
-def _stalled(seen: Sighting, now: int) -> ScanStatus | None:
-    head = codec.decode_head(seen.head, seen.scan_id)
-    if head is None or not ttl.stalled(head, now) or now >= ttl.expires_at(head):
-        return None
-    return status_of(seen.scan_id, head, now, codec.decode_spec(seen.spec, seen.scan_id))
 
 
 def ping() -> Flow[None]:

@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from oppscan import codec, ttl
-from oppscan.errors import CorruptRecord, StorageError
+from oppscan.errors import CorruptRecord, OppscanError
 from oppscan.inputs import owner_tag
 from oppscan.lifecycle import Scan
 from oppscan.model import ScanStatus
@@ -61,11 +61,11 @@ class Found(Struct, frozen=True):
 
 
 class Gone(Struct, frozen=True):
-    """Why there is no scan to give: ``expired``, ``lost``, ``unknown`` or ``unreachable``."""
+    """Why there is no scan to give: it is expired, lost, corrupt, unknown or unreachable."""
 
     saw: str
     status: ScanStatus | None = None
-    error: StorageError | None = None
+    error: OppscanError | None = None
     detail: str = ""
 
 

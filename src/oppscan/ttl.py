@@ -52,7 +52,10 @@ def to_ms(number: float) -> int:
 
 
 def _seconds(value: float | timedelta) -> float:
-    return value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LONGEST
+    return float(value) if whole else value
 
 
 def _optional_seconds(value: float | timedelta | None) -> float | None:

@@ -157,14 +157,14 @@ def write_finish(
     return write(scan, head, operation, most, logs), head
 
 
-def _enter(scan: Scan, head: Head, life: int, most: int, body: bytes | None = None) -> Enter:
-    """Give the index entry of a scan; without ``body``, with the head itself."""
+def _enter(scan: Scan, head: Head, life: int, most: int, body: bytes) -> Enter:
+    """Give the index entry of a scan."""
     return Enter(
         scan.tag,
         scan.scan_id,
         key_name(head.key),
         life if head.live else 0,
-        body or codec.encode(head),
+        body,
         life + head.durations.margin,
         head.created_at,
         most,
@@ -180,11 +180,9 @@ def _lookup_keep(head: Head, life: int) -> int:
 # --- Healing: best effort, guarded, never for what is live and lost ------------------------------
 
 
-def reenter(scan: Scan, most: int) -> Apply:
-    """Put a scan back into its owner's index, which was lost."""
-    head = scan.head
-    life = ttl.life_left(head, scan.now)
-    return Apply((HeadIs(scan.scan_id, scan.version),), (_enter(scan, head, life, most),))
+def relist(scan: Scan, most: int) -> Apply:
+    """Put a scan, as it is, back where others find it: index, pointers, due time."""
+    return write(scan, scan.head, scan.version, most)
 
 
 def rebuild(
@@ -245,5 +243,5 @@ def _whole(
         ),
         Append(scan.scan_id, "spec", (spec,), life, fresh=True),
         Append(scan.scan_id, "events", events, life, fresh=True),
-        _enter(scan, head, life, most),
+        _enter(scan, head, life, most, body),
     )

@@ -24,12 +24,14 @@ from oppscan.ops import (
 from oppscan.record import PARTS, after
 
 TAGS = ("aa" + "0" * 14, "aa" + "1" * 14, "b7" + "2" * 14)
-SCANS = tuple(f"{tag}-{number:032x}" for tag in TAGS for number in (1, 255, 2**127))
+NUMBERS = (1, 255, 2**127)
+SCANS = tuple(f"{tag}-{number:032x}" for tag in TAGS for number in NUMBERS)
 NAMES = ("", "1f" * 12, "2e" * 12)
 SHORT = 4  # milliseconds: it ends within a test
 
 tags = st.sampled_from(TAGS)
 scans = st.sampled_from(SCANS)
+numbers = st.sampled_from(NUMBERS)
 names = st.sampled_from(NAMES)
 versions = st.sampled_from(("a" * 32, "b" * 32, "rebuilt"))
 lives = st.sampled_from((1, 2, SHORT, 8, 60_000, 90_000))
@@ -81,10 +83,17 @@ erasures = scans.flatmap(
         Erase, st.just(scan), st.just(scan[:16]), st.lists(names, max_size=3).map(tuple)
     )
 )
+
+
+def _free(tag: str, name: str, others: list[int]) -> Free:
+    """Pass over scans of the same owner only, as all real requests do."""
+    return Free(tag, name, tuple(f"{tag}-{number:032x}" for number in others))
+
+
 changes: st.SearchStrategy[Change] = st.one_of(heads, appends(), entries(), pointers(), erasures)
 guards: st.SearchStrategy[Guard] = st.one_of(
     st.builds(HeadIs, scans, st.one_of(st.none(), versions)),
-    st.builds(Free, tags, names, st.lists(scans, max_size=2).map(tuple)),
+    st.builds(_free, tags, names, st.lists(numbers, max_size=2)),
     st.builds(Room, tags, st.integers(1, 3)),
     st.builds(LengthIs, scans, st.sampled_from(PARTS), st.integers(0, 3)),
 )

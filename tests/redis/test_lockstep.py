@@ -130,7 +130,7 @@ class Pair:
                 assert self.bare_reads or got.index or wanted.sighting.entry is None
                 wanted = replace(wanted, sighting=replace(wanted.sighting, entry=None))
                 if self.bare_reads:  # where it was looked at lately, an index counts as there
-                    return replace(wanted, index=got.index)
+                    return replace(wanted, index=got.index, listed=got.listed)
             if wanted.index and got.sighting.entry is None:
                 return replace(wanted, index=got.index)  # entries that are over may be gone or not
         if isinstance(got, Refused) and got.pointer and wanted.pointer:

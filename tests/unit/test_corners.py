@@ -62,7 +62,7 @@ def test_g6_the_record_has_the_last_word_on_its_owner(monkeypatch: pytest.Monkey
     shop = a_shop()
     monkeypatch.setattr("oppscan.operations.owner_tag", lambda _: "a" * 16)
     monkeypatch.setattr("oppscan.changing.owner_tag", lambda _: "a" * 16)
-    monkeypatch.setattr("oppscan.reading.owner_tag", lambda _: "a" * 16)
+    monkeypatch.setattr("oppscan.listing.owner_tag", lambda _: "a" * 16)
     monkeypatch.setattr("oppscan.sightings.owner_tag", lambda _: "a" * 16)
     scan_id = finished(shop)
     for read in (shop.registry.status, shop.registry.results, shop.registry.cancel):

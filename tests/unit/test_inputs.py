@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
+from enum import Enum
 from math import nan
 
 import pytest
@@ -30,7 +32,7 @@ def _refusal(call: Callable[[], object]) -> str:
         ("tab\t", "has one at 3"),
         ("\x7f", "has one at 0"),
         ("\x85", "has one at 0"),
-        ("lone \ud800", "has one at 5"),
+        ("lone \ud800", "owner must hold no lone surrogates; 'lone \\ud800' has one at 5"),
     ],
 )
 def test_an_owner_that_is_refused_is_named(value: object, says: str) -> None:
@@ -42,6 +44,16 @@ def test_an_owner_that_is_refused_is_named(value: object, says: str) -> None:
 )
 def test_nothing_else_is_special_in_a_name(value: str) -> None:
     assert inputs.check_text(value, "owner") == value
+
+
+class Name(str, Enum):  # noqa: UP042 - many are written like this
+    MOMENTUM = "momentum"
+
+
+def test_a_member_of_an_enum_is_the_text_that_it_equals() -> None:
+    assert type(inputs.check_text(Name.MOMENTUM, "owner")) is str
+    assert inputs.check_text(Name.MOMENTUM, "owner") == "momentum"
+    assert inputs.check_strategies([Name.MOMENTUM], 1) == ("momentum",)
 
 
 def test_a_long_refused_value_is_shown_cut() -> None:
@@ -135,6 +147,7 @@ def test_reuse_is_one_of_three(value: object) -> None:
 def test_fresh_takes_seconds(value: float) -> None:
     assert "Reuse.fresh(seconds)" in _refusal(lambda: inputs.check_reuse(Reuse.fresh(value)))
     assert inputs.check_reuse(Reuse.fresh(0)) == Reuse.fresh(0)
+    assert Reuse.fresh(timedelta(minutes=1)) == Reuse.fresh(60)
 
 
 def test_equal_requests_have_equal_keys() -> None:

@@ -69,13 +69,14 @@ def test_a_status_shows_its_state_progress_and_outcomes(registry: blocking.ScanR
     with registry.claim(scan_id) as scan:
         scan.strategy_started("a")
         scan.strategy_finished("a", [{"n": 1}])
+        scan.release()
+    assert "stalled" in registry.status(scan_id)._repr_html_()
+    with registry.claim(scan_id):
         registry.cancel(scan_id)
         page = Page(registry.status(scan_id)._repr_html_())
-        scan.release()
     for words in ("running, cancellation asked for", "1/2 strategies, 1 found", "pending", scan_id):
         assert words in page.text
     assert page.tags.count("tr") == 3
-    assert "stalled" in registry.status(scan_id)._repr_html_()
     assert "<table>" not in registry.status(scan_id, outcomes=False)._repr_html_()
 
 

@@ -77,10 +77,22 @@ def test_i7_the_total_falls_back_in_order(
     assert source in SOURCES
 
 
-@pytest.mark.parametrize("junk", ["14", None, True, -1, 1.5, nan, inf, [], {}, 2**53, b"1"])
+@pytest.mark.parametrize("junk", ["14", None, True, 1.5, nan, inf, [], {}, b"1"])
 def test_i7_junk_counts_as_missing(junk: object) -> None:
-    posted = _read({"metadata": {"total_strategies": junk, "strategies_completed": junk}})
+    metadata = {"total_strategies": junk, "strategies_completed": junk}
+    posted = _read({"metadata": metadata})
     assert (posted.completed, posted.total, posted.source) == (0, 3, "declared")
+    assert _read({"metadata": metadata}, final=True).completed == 3
+
+
+@pytest.mark.parametrize(("number", "completed"), [(-1, 0), (-(2**70), 0), (2**53, 3), (2**70, 3)])
+def test_g8_a_number_that_is_no_count_is_clamped_and_is_no_total(
+    number: int, completed: int
+) -> None:
+    metadata = {"total_strategies": number, "strategies_completed": number}
+    for final in (False, True):
+        posted = _read({"metadata": metadata}, final=final)
+        assert (posted.completed, posted.total, posted.source) == (completed, 3, "declared")
 
 
 def test_i7_a_final_payload_without_a_count_is_complete() -> None:

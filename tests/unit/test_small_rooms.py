@@ -11,12 +11,11 @@ from attrs import evolve
 from oppscan import InvalidInput, StorageFull, StorageUnavailable, near, views
 from oppscan.backends.mounts import network_file_system
 from oppscan.clock import RandomIds, SteadyClock, SystemClock, delay, delay_blocking, elapsed
-from oppscan.drafting import Heartbeat
 from oppscan.leaving import farewell
 from oppscan.near import Near
 from oppscan.record import Frames, Stamped
 from oppscan.watching import FIRST_PAUSE, LONGEST_PAUSE, Watch
-from tests.unit.made import SCAN_ID, a_head, a_shop
+from tests.unit.made import SCAN_ID, a_head
 
 STATUS = views.status_of(SCAN_ID, a_head(), 1000)
 
@@ -119,35 +118,23 @@ def test_a_wait_is_over_at_its_deadline() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "asked", "report"),
+    ("error", "report"),
     [
-        (None, False, "Ending(error=None, summary=None)"),
-        (ValueError("x"), False, "Ending(error='ValueError: x', summary=None)"),
-        (ValueError("x"), True, "Ending(error='ValueError: x', summary=None)"),
-        (KeyboardInterrupt(), False, "Letting()"),
-        (SystemExit(), False, "Letting()"),
-        (StorageUnavailable("x"), False, "Letting()"),
-        (StorageFull("x"), False, "Letting()"),
-        (StorageFull("x"), True, "Ending(error=None, summary=None)"),
-        (KeyboardInterrupt(), True, "Ending(error=None, summary=None)"),
-        (ExceptionGroup("", [StorageFull("x"), StorageUnavailable("x")]), False, "Letting()"),
+        (None, "Ending(error=None, summary=None)"),
+        (ValueError("x"), "Ending(error='ValueError: x', summary=None)"),
+        (KeyboardInterrupt(), "Letting()"),
+        (SystemExit(), "Letting()"),
+        (StorageUnavailable("x"), "Letting()"),
+        (StorageFull("x"), "Letting()"),
+        (ExceptionGroup("", [StorageFull("x"), StorageUnavailable("x")]), "Letting()"),
         (
             ExceptionGroup("both", [StorageFull("x"), ValueError("x")]),
-            False,
             "Ending(error='ExceptionGroup: both (2 sub-exceptions)', summary=None)",
         ),
     ],
 )
-def test_how_a_block_was_left_decides(
-    error: BaseException | None, asked: bool, report: str
-) -> None:
-    shop = a_shop()
-    ticket = shop.registry.start("ann", ["alpha"])
-    holding = shop.claim(ticket.scan_id)
-    if asked:
-        shop.registry.cancel(ticket.scan_id)
-        assert shop.commit(holding, Heartbeat()) == [""]
-    assert repr(farewell(error, holding)) == report
+def test_how_a_block_was_left_decides(error: BaseException | None, report: str) -> None:
+    assert repr(farewell(error)) == report
 
 
 # --- Mounts ---------------------------------------------------------------------------------------

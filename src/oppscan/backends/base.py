@@ -22,14 +22,14 @@ from oppscan.backends.reference import interpret
 from oppscan.backends.rows import Transaction
 from oppscan.clock import Clock, SystemClock
 from oppscan.errors import StorageMisconfigured
-from oppscan.ops import Apply, Purge, Request
+from oppscan.ops import Apply, Purge, Request, SelectDue
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
 R = TypeVar("R")
 
-_WRITES: Final = (Apply, Purge)
+_WRITES: Final = (Apply, Purge, SelectDue)
 _SWEEP_EVERY: Final = 64
 _SWEEP_LIMIT: Final = 8 * _SWEEP_EVERY
 """A start makes five rows that must go one day: dropping more than that keeps pace."""

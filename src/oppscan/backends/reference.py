@@ -55,16 +55,16 @@ def _resolve(space: Space, request: Resolve) -> Resolved:
         index = seen.entry is not None or bool(
             space.tx.scan(space.key("o", request.tag, ""), limit=1)
         )
-        return Resolved(space.now, seen, index)
+        return Resolved(space.now, seen, index, space.listed(seen))
     pointer = space.get(space.key("q", request.tag, request.name))
     if pointer is not None:
         seen = space.sighting(request.tag, cast("str", pointer[0]), request.parts)
         if seen.head or seen.entry or seen.spec or seen.data:
-            return Resolved(space.now, seen, via="latest")
+            return Resolved(space.now, seen, listed=space.listed(seen), via="latest")
     for scan_id, entry in space.entries(request.tag):
         if not request.name or entry.name == request.name:
             seen = space.sighting(request.tag, scan_id, request.parts)
-            return Resolved(space.now, seen, via="owner_index")
+            return Resolved(space.now, seen, listed=space.listed(seen), via="owner_index")
     return Resolved(space.now, None, via="owner_index")
 
 
@@ -94,9 +94,11 @@ def _select_due(space: Space, request: SelectDue) -> Selected:
         due, _, scan_id = place.partition("/")
         if int(due) > space.now:
             return Selected(space.now, tuple(found))
-        seen = space.sighting(scan_id.partition("-")[0], scan_id, frozenset({"spec"}))
-        if seen.head is not None:
-            found.append(seen)
+        if space.expired(scan_id):
+            space.tx.delete(key)
+        else:
+            tag = scan_id.partition("-")[0]
+            found.append(space.sighting(tag, scan_id, frozenset({"spec", "events"})))
     return Selected(space.now, tuple(found), place + "!" if len(rows) == request.limit else None)
 
 

@@ -155,6 +155,19 @@ class Space:
             logs.get("data"),
         )
 
+    def listed(self, seen: Sighting) -> bool:
+        """Tell whether a scan is in its owner's index, and among those that will be due."""
+        value = self.get(self.key("h", seen.scan_id))
+        if value is None or seen.entry is None:
+            return False
+        due = order_text(cast("int", value[3]))
+        return self.tx.get(self.key("d", due, seen.scan_id)) is not None
+
+    def expired(self, scan_id: str) -> bool:
+        """Tell whether a scan is gone, or a tombstone."""
+        value = self.get(self.key("h", scan_id))
+        return value is None or cast("int", value[2]) <= self.now
+
     def frames(self, scan_id: str, part: Part, start: int = 0) -> Frames | None:
         """Give a log from frame ``start`` on; None where it is gone."""
         length = self.length(scan_id, part)

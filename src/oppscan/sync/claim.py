@@ -27,12 +27,13 @@ from oppscan.sync.loops import refuse_in_loop
 
 
 class _Queued:
-    """A report, and its verdict once there is one."""
+    """A report, until when it must be written, and its verdict once there is one."""
 
-    __slots__ = ("judged", "report", "verdict")
+    __slots__ = ("deadline", "judged", "report", "verdict")
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, deadline: float) -> None:
         self.report = report
+        self.deadline = deadline
         self.judged = False
         self.verdict: Exception | None = None
 
@@ -156,9 +157,9 @@ class ScanClaim(HeldScan):
         if holding.ended is not None:
             return
         try:
-            self.submit(farewell(error, holding))
+            self.submit(farewell(error))
         except OppscanError as failed:
-            if error is None:
+            if error is None and not holding.closed:  # else it ended as it was told, unheard
                 raise
             logger.warning("leaving scan %s: %s", holding.scan.scan_id, failed)
 
@@ -173,7 +174,8 @@ class ScanClaim(HeldScan):
     def submit_all(self, reported: Sequence[Report]) -> list[Exception | None]:
         """Queue reports that leave together, and give the verdict on each; for runners."""
         self._refuse_in_child()
-        queued = [_Queued(report) for report in reported]
+        deadline = self._stores.deadline()
+        queued = [_Queued(report, deadline) for report in reported]
         with self._queue_lock:
             self._queue += queued
         with self._pen:
@@ -189,7 +191,8 @@ class ScanClaim(HeldScan):
         verdicts: list[Exception | None] = [interrupted] * len(batch)
         try:
             flow = self.holding.commit(reported, self._ids.operation())
-            verdicts = drive_blocking(flow, self._stores)
+            deadline = min(queued.deadline for queued in batch)
+            verdicts = drive_blocking(flow, self._stores, deadline)
         except Exception as error:  # noqa: BLE001 - it belongs to those who wait for the verdict
             verdicts = [error] * len(batch)
         finally:  # Ctrl-C in one thread must not leave the others without a verdict

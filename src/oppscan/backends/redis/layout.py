@@ -212,6 +212,11 @@ def read_record(
     )
 
 
+def expires_of(raw: bytes) -> int:
+    """Give the instant from which the head of a record is a tombstone; 0 where it has none."""
+    return int.from_bytes(raw[6:12]) if len(raw) >= _HEADER.size else 0
+
+
 def whole_until(raw: bytes) -> int:
     """Give the instant from which some part of a record is kept no longer."""
     _, _, keep, _, _, spec_until, _, events_until, _ = _wide(_HEADER.unpack_from(raw))

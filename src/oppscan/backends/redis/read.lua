@@ -1,6 +1,7 @@
 -- Reads scans at one instant; writes nothing. ARGV[1] says how, requests.py what comes back.
--- KEYS: an owner's i; then the r and d of a scan that is named, or the owner's o, l, q. Which scans
--- those lead to is not known before: their keys are made here, in the slot of those declared.
+-- KEYS: an owner's i; then the r and d of a scan that is named, or the owner's o, l, q; last, where
+-- one scan is read, the shard's due. Which scans the others lead to is not known before: their keys
+-- are made here, in the slot of those declared.
 local call = redis.call
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -58,25 +59,32 @@ local function found(scan)
   return see(scan, prefix .. 'r:' .. tag .. id, prefix .. 'd:' .. tag .. id, want_data, 0)
 end
 
+local function listed(member, seen, head)  -- in the index, and among those that will be due
+  local entry = head and seen[3] and int(seen[3], 3) > now
+  return entry and call('ZSCORE', KEYS[#KEYS], member) and 1 or 0
+end
+
 if how == 'scan' then
   local seen, _, head = see(ARGV[4], KEYS[2], KEYS[3], want_data, tonumber(ARGV[5]))
+  local found = listed(ARGV[6], seen, head)
   if head then seen[3] = false end  -- an entry is for those whose record is gone
-  return {now, call('EXISTS', I), seen}
+  return {now, call('EXISTS', I), found, seen}
 elseif how == 'name' then
   local name = ARGV[4]
   local pointer = call('HGET', Q, name)
   if pointer and int(pointer, 2) > now then
-    local seen, some = found(pointer:sub(13))
-    if some then return {now, 'latest', seen} end
+    local seen, some, head = found(pointer:sub(13))
+    if some then return {now, 'latest', listed(tag .. seen[1], seen, head), seen} end
   end
   for place = 0, call('ZCARD', O) - 1 do
     local scan = call('ZREVRANGE', O, place, place)[1]
     local entry = call('HGET', I, scan)
     if entry and int(entry, 3) > now and (name == '' or entry:sub(26, 25 + entry:byte(25)) == name) then
-      return {now, 'owner_index', (found(scan))}
+      local seen, _, head = found(scan)
+      return {now, 'owner_index', listed(tag .. scan, seen, head), seen}
     end
   end
-  return {now, 'owner_index', false}
+  return {now, 'owner_index', 0, false}
 end
 
 local seen, more, limit, before = {}, '', tonumber(ARGV[4]), ARGV[5]

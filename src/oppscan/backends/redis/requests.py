@@ -53,6 +53,7 @@ from oppscan.record import Part, settle
 
 R = TypeVar("R")
 
+_BOTH: Final[frozenset[Part]] = frozenset({"spec", "events"})
 SHARDS: Final = tuple(f"{number:02x}" for number in range(256))
 
 
@@ -94,28 +95,32 @@ def _resolve(namespace: str, request: Resolve, timely: Timely, records: Records)
             seen = records.read(record_key, scan_id, raw, now, request.parts)
             if seen.head is not None:
                 return Resolved(max(now, seen.head.stamp), seen)
-    now, index, found = yield Run(
+    now, index, listed, found = yield Run(
         READ,
         (
-            layout.key(namespace, "i", tag), record_key,
-            layout.key(namespace, "d", scan_id),
+            layout.key(namespace, "i", tag), record_key, layout.key(namespace, "d", scan_id),
+            layout.due_key(namespace, layout.shard_of(tag)),
         ),
         (
             "scan", int("data" in request.parts), _family(namespace, tag),
-            layout.short(scan_id), request.data_from,
+            layout.short(scan_id), request.data_from, due_member(scan_id),
         ),
     )  # fmt: skip
-    return Resolved(now, _sighting(tag, found, now, request.parts, request.data_from), bool(index))
+    seen = _sighting(tag, found, now, request.parts, request.data_from)
+    return Resolved(now, seen, bool(index), bool(listed))
 
 
 def _resolve_name(namespace: str, request: Resolve) -> Plan[Resolved]:
-    now, via, found = yield Run(
+    due = layout.due_key(namespace, layout.shard_of(request.tag))
+    now, via, listed, found = yield Run(
         READ,
-        _owner_keys(namespace, request.tag),
+        (*_owner_keys(namespace, request.tag), due),
         ("name", int("data" in request.parts), _family(namespace, request.tag), request.name),
     )
-    seen = None if found is None else _sighting(request.tag, found, now, request.parts)
-    return Resolved(now, seen, via=via.decode())
+    if found is None:
+        return Resolved(now, None, via=via.decode())
+    seen = _sighting(request.tag, found, now, request.parts)
+    return Resolved(now, seen, listed=bool(listed), via=via.decode())
 
 
 def _select_owned(namespace: str, request: SelectOwned, timely: Timely) -> Plan[Selected]:
@@ -173,15 +178,16 @@ def _select_due(namespace: str, request: SelectDue, timely: Timely) -> Plan[Sele
     page = rows[: request.limit]
     ready = [scan_id for due, scan_id in page if due <= now]
     raws = yield Spread(tuple(command for scan in ready for command in _of_due(namespace, scan)))
-    spec = frozenset[Part](("spec",))
-    entries, raws = raws[1::2], raws[::2]
-    seen = [
-        replace(sighted(scan, raw, now, spec), entry=layout.read_entry(entry, now, f"scan {scan}"))
-        for scan, raw, entry in zip(ready, raws, entries, strict=True)
-    ]
-    lost = [item.scan_id for item, raw in zip(seen, raws, strict=True) if raw is None]
-    for shard in sorted({layout.shard_of(scan_id) for scan_id in lost}):
-        yield _forget_due(namespace, shard, [scan for scan in lost if scan.startswith(shard)])
+    seen: list[Sighting] = []
+    over: list[str] = []
+    for scan, raw, entry in zip(ready, raws[::2], raws[1::2], strict=True):
+        if raw is None or layout.expires_of(raw) <= now:
+            over.append(scan)
+        else:
+            found = sighted(scan, raw, now, _BOTH)
+            seen.append(replace(found, entry=layout.read_entry(entry, now, f"scan {scan}")))
+    for shard in sorted({layout.shard_of(scan_id) for scan_id in over}):
+        yield _forget_due(namespace, shard, [scan for scan in over if scan.startswith(shard)])
     whole = len(page) == request.limit and len(ready) == len(page)
     more = f"{page[-1][0]}/{page[-1][1]}!" if whole else None
     return Selected(now, tuple(item for item in seen if item.head is not None), more)

@@ -1,5 +1,6 @@
 -- Drops what an owner's index and pointers, or a shard's due times, keep no longer.
--- KEYS: an owner's i, o, l, q; or a due set and the records of the members in ARGV.
+-- KEYS: an owner's i, o, l, q; or a due set and the records of the members in ARGV, which go where
+-- their scan is gone, or expired.
 -- Gives the number of scans that went, and of all things.
 local call = redis.call
 local time = call('TIME')
@@ -13,7 +14,8 @@ end
 local gone, all = 0, 0
 if #ARGV > 0 then
   for n, member in ipairs(ARGV) do
-    if call('EXISTS', KEYS[n + 1]) == 0 then all = all + call('ZREM', KEYS[1], member) end
+    local raw = call('GETRANGE', KEYS[n + 1], 6, 11)
+    if raw == '' or int(raw, 1) <= now then all = all + call('ZREM', KEYS[1], member) end
   end
   return {0, all}
 end

@@ -90,6 +90,52 @@ class LeavingCases(Cases):
         assert status.state is ScanState.CANCELLED
         assert status.outcome("beta").state is OutcomeState.CANCELLED
 
+    @pytest.mark.parametrize(
+        "error",
+        [asyncio.CancelledError(), SystemExit(1), StorageFull("full")],
+        ids=lambda error: type(error).__name__,
+    )
+    async def test_left_by_those_before_the_cancel_was_noticed_it_is_cancelled(
+        self, world: World, error: BaseException
+    ) -> None:
+        worker = world.worker()
+        ticket = await world.start(worker)
+        with pytest.raises(type(error)):
+            async with worker.registry.claim(ticket.scan_id) as scan:
+                await world.registry().cancel(ticket.scan_id)
+                assert not scan.cancel_requested
+                raise error
+        status = await worker.registry.status(ticket.scan_id)
+        assert status.state is ScanState.CANCELLED
+
+    async def test_releasing_what_is_to_be_cancelled_ends_it(self, world: World) -> None:
+        worker = world.worker()
+        ticket = await world.start(worker)
+        async with worker.registry.claim(ticket.scan_id) as scan:
+            await world.registry().cancel(ticket.scan_id)
+            await scan.release()
+        status = await worker.registry.status(ticket.scan_id)
+        assert status.state is ScanState.CANCELLED
+        assert status.outcome("alpha").state is OutcomeState.CANCELLED
+
+    @pytest.mark.parametrize("ending", ["complete", "fail", "release"])
+    async def test_g11_an_ending_that_was_applied_unheard_is_the_end(
+        self, world: World, ending: str
+    ) -> None:
+        worker = world.worker(op_timeout=0.4)
+        ticket = await world.start(worker)
+        given: dict[str, list[object]] = {"complete": [{"n": 1}], "fail": ["bad"]}
+        async with worker.registry.claim(ticket.scan_id) as scan:
+            worker.store.plan(Fault.DROP, on=Apply)
+            worker.store.always(Fault.FAIL)
+            with pytest.raises(StorageUnavailable):
+                await getattr(scan, ending)(*given.get(ending, ()))
+            worker.store.clear()
+        status = await worker.registry.status(ticket.scan_id)
+        assert status.done is (ending != "release")
+        with pytest.raises(ClaimLost, match="an earlier write may stand"):
+            await scan.strategy_started("alpha")
+
     @pytest.mark.parametrize("ending", ["complete", "fail", "release"])
     async def test_left_after_an_ending_nothing_is_written(self, world: World, ending: str) -> None:
         worker = world.worker()
