@@ -50,7 +50,8 @@ def _signature(function: Any) -> list[tuple[object, ...]]:
 def test_both_faces_have_the_same_methods(name: str) -> None:
     ours = {_RENAMED.get(n, n) for n in _public(getattr(oppscan, name))}
     theirs = set(_public(getattr(oppscan.sync, name)))
-    assert ours == theirs
+    assert theirs - ours <= {"aclose"}, "the blocking face has it under both names"
+    assert ours <= theirs
 
 
 @pytest.mark.parametrize("name", PAIRS)

@@ -8,12 +8,13 @@ reply lost, from one that was refused.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from msgspec import Struct
 
 from oppscan import codec, lifecycle, writes
-from oppscan.errors import ScanFinished, StorageUnavailable, TooManyScans
+from oppscan.errors import CorruptRecord, ScanFinished, StorageUnavailable, TooManyScans
 from oppscan.flow import Flow, Tell, ask
 from oppscan.holding import Holding
 from oppscan.inputs import key_name, owner_tag
@@ -30,12 +31,17 @@ from oppscan.ops import (
     Refused,
     Resolve,
     Room,
+    Selected,
+    SelectOwned,
     Sighting,
 )
 from oppscan.reading import ALL, Scope, find_stored, rewritten
-from oppscan.record import Spec, after, settle_head
+from oppscan.record import Head, Spec, after, settle_head
 from oppscan.sightings import Found, Gone, Query
 from oppscan.views import status_of
+
+STEP: Final = 64
+"""How many of an owner's scans are looked at in one request."""
 
 TRIES: Final = 64
 """How often an operation decides anew when others keep changing the scan under it."""
@@ -113,6 +119,29 @@ def _join_any(scope: Scope, order: Order, name: str) -> Flow[Ticket | None]:
         joined = yield from _join(scope, order, query, store)
         if joined is not None:
             return joined
+    if not order.reuse.join_fresh:
+        return None
+    for store in range(scope.sources.stores):
+        older = yield from _complete_before(order, name, store)
+        if older is not None:
+            return (yield from _join(scope, order, Query(older, order.owner), store))
+    return None
+
+
+def _complete_before(order: Order, name: str, store: int) -> Flow[str | None]:
+    """Find an equal scan that is still fresh, where a newer one failed or was cancelled."""
+    more: str | None = ""
+    while more is not None:
+        reply: Selected = yield from ask(store, SelectOwned(owner_tag(order.owner), STEP, more))
+        for seen in reply.sightings:
+            if seen.head is None or seen.entry is None or seen.entry.name != name:
+                continue
+            with suppress(CorruptRecord):  # another version's: it may stand, and be passed over
+                head = codec.read_head(seen.head.body, seen.head.stamp, seen.scan_id)
+                scan = lifecycle.Scan(seen.scan_id, seen.head.version, head, reply.now)
+                if head.owner == order.owner and lifecycle.joinable(scan, order.reuse):
+                    return seen.scan_id
+        more = reply.more
     return None
 
 
@@ -254,22 +283,30 @@ def forget(scope: Scope, scan_id: str, owner: str | None) -> Flow[None]:
     for store in reversed(range(scope.sources.stores)):  # whence it could be copied forward, first
         reply = yield from ask(store, Resolve(scan_id, tag))
         seen = reply.sighting
-        if seen is None or not _may_forget(seen, owner):
+        head = None if seen is None else _head_of(seen, known=owner is not None)
+        if seen is None or (head is not None and owner not in {None, head.owner}):
             continue
         names = {LATEST, *((seen.entry.name,) if seen.entry else ())}
-        head = codec.decode_head(seen.head, scan_id)
         if head is not None:
             names.add(key_name(head.key))
         yield from ask(store, Apply((), (Erase(scan_id, tag, tuple(sorted(names))),)))
         yield Tell([Event("forgotten", scan_id, owner)])
 
 
-def _may_forget(seen: Sighting, owner: str | None) -> bool:
-    """Tell whether there is something, and whether the owner given is its owner."""
-    head = codec.decode_head(seen.head, seen.scan_id)
-    if head is None and seen.entry is not None:
-        head = codec.read_head(seen.entry.body, seen.entry.stamp, seen.scan_id)
-    return head is None or owner in {None, head.owner}
+def _head_of(seen: Sighting, *, known: bool) -> Head | None:
+    """Give the head of a scan, or the index's copy; None where neither is there.
+
+    Where they make no sense either: `CorruptRecord` to who must be ``known`` as the owner.
+    """
+    try:
+        head = codec.decode_head(seen.head, seen.scan_id)
+        if head is None and seen.entry is not None:
+            head = codec.read_head(seen.entry.body, seen.entry.stamp, seen.scan_id)
+    except CorruptRecord:
+        if known:
+            raise
+        return None
+    return head
 
 
 def purge() -> Flow[int]:

@@ -8,8 +8,7 @@ renewed while the block runs.
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from types import TracebackType
@@ -50,7 +49,12 @@ class ScanClaim(HeldScan):
     """
 
     def __init__(
-        self, entering: Flow[Holding], stores: Stores, clock: Clock, ids: IdSource, limits: Limits
+        self,
+        entering: Callable[[], Flow[Holding]],
+        stores: Stores,
+        clock: Clock,
+        ids: IdSource,
+        limits: Limits,
     ) -> None:
         super().__init__(entering, stores, clock, ids, limits)
         self._queue: list[_Queued] = []
@@ -129,8 +133,7 @@ class ScanClaim(HeldScan):
 
     async def __aenter__(self) -> Self:
         """Take the scan; cancelled meanwhile, let go what was taken all the same."""
-        self._process = os.getpid()
-        entering = asyncio.create_task(drive(self._entering, self._stores))
+        entering = asyncio.create_task(drive(self._enter(), self._stores))
         try:
             self._held = await asyncio.shield(entering)
         except asyncio.CancelledError:

@@ -12,7 +12,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -170,12 +170,11 @@ def _call_blocking(call: Call[Any], stores: Stores, deadline: float) -> object:
 
 def _ask_host_blocking(wish: AskHost) -> ScanStatus | None:
     found = wish.find(wish.scan_id, wish.owner)
-    if found is None or isinstance(found, ScanStatus):
-        return found
     if inspect.iscoroutine(found):
         found.close()
-    msg = "a blocking registry cannot await its host's lookup; give it a plain function"
-    raise InvalidInput(msg)
+        msg = "a blocking registry cannot await its host's lookup; give it a plain function"
+        raise InvalidInput(msg)
+    return cast("ScanStatus | None", found)
 
 
 def _failure(error: Exception, call: Call[Any], stores: Stores) -> OppscanError:

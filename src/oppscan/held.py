@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from copy import deepcopy
 from functools import cached_property
 
 from oppscan.clock import Clock, IdSource
 from oppscan.driver import Stores
-from oppscan.errors import ClaimLost
+from oppscan.errors import ClaimLost, InvalidInput
 from oppscan.flow import Flow
 from oppscan.holding import Holding
 from oppscan.inputs import Limits
@@ -19,7 +20,12 @@ class HeldScan:
     """A scan that is held, as its holder sees it; the faces add how it is written."""
 
     def __init__(
-        self, entering: Flow[Holding], stores: Stores, clock: Clock, ids: IdSource, limits: Limits
+        self,
+        entering: Callable[[], Flow[Holding]],
+        stores: Stores,
+        clock: Clock,
+        ids: IdSource,
+        limits: Limits,
     ) -> None:
         self.limits = limits
         self._entering = entering
@@ -28,6 +34,14 @@ class HeldScan:
         self._ids = ids
         self._process = os.getpid()
         self._held: Holding | None = None
+
+    def _enter(self) -> Flow[Holding]:
+        """Take the scan; once a try has succeeded, `InvalidInput`."""
+        if self._held is not None:
+            msg = f"the claim on scan {self.scan_id} was entered before; make another one"
+            raise InvalidInput(msg, scan_id=self.scan_id)
+        self._process = os.getpid()
+        return self._entering()
 
     @property
     def holding(self) -> Holding:

@@ -13,7 +13,7 @@ Laws
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Final, cast
 
 from msgspec import Struct, field
@@ -92,18 +92,29 @@ class Sources(Struct, frozen=True):
     recent: Recent = field(default_factory=Recent)
 
 
-def check_steps(steps: Sequence[str | LookupStep] | None) -> tuple[str | LookupStep, ...]:
+def check_steps(steps: object) -> tuple[str | LookupStep, ...]:
     """Check the ``lookups`` of a registry: names of built-in steps, and steps of the host's."""
     if steps is None:
         return STEPS
+    if isinstance(steps, str) or not isinstance(steps, Iterable):
+        msg = f"lookups must be a sequence of steps, not {steps!r}"
+        raise InvalidInput(msg)
     for step in steps:
-        if not isinstance(step, LookupStep) and step not in STEPS:
-            msg = f"lookups: {step!r} is neither one of {', '.join(STEPS)} nor a LookupStep"
+        if not _is_step(step):
+            known = ", ".join(STEPS)
+            msg = f"lookups: {step!r} is neither one of {known} nor a LookupStep(name, function)"
             raise InvalidInput(msg)
     if "record" not in steps:
         msg = "lookups: the step 'record' must be there, or nothing would be found"
         raise InvalidInput(msg)
     return tuple(steps)
+
+
+def _is_step(step: object) -> bool:
+    if not isinstance(step, LookupStep):
+        return step in STEPS
+    name: object = step.name
+    return isinstance(name, str) and callable(step.find)
 
 
 class _Search:
@@ -256,14 +267,18 @@ class _Search:
             return None
         try:
             status, took = yield AskHost(step.find, self.scan_id, self.query.owner)
+            if not isinstance(status, ScanStatus | None):
+                raise TypeError(f"it gave {type(status).__name__}, not a ScanStatus or None")  # noqa: TRY301
         except Exception as error:  # noqa: BLE001 - foreign code; its failure is not an absence
             unreachable = StorageUnavailable(f"lookup step {step.name!r} failed: {error!r}")
             self.note(step.name, Gone("unreachable", error=unreachable, detail=repr(error)), 0.0)
             return None
-        mine = isinstance(status, ScanStatus) and self.query.owner in {None, status.owner}
-        result = Hosted(status) if mine else Gone("unknown")
+        if status is None or self.query.owner not in {None, status.owner}:
+            self.note(step.name, Gone("unknown"), took)
+            return None
+        result = Hosted(status)
         self.note(step.name, result, took)
-        return result if isinstance(result, Hosted) else None
+        return result
 
 
 _WEIGHT: Final = {"unknown": 0, "unreachable": 1, "lost": 2, "expired": 3, "corrupt": 3}

@@ -14,8 +14,8 @@ URL                              store
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, TypeVar
 
 from oppscan.backends.base import StorageBackend
 from oppscan.clock import IdSource, RandomIds
@@ -126,10 +126,11 @@ class BaseRegistry:
             raise InvalidInput(msg)
         backend.require(durability)
         policy, bounds = _instance(ttl, TTLPolicy, "ttl"), _instance(limits, Limits, "limits")
-        backends = (backend, *(_fallback(item) for item in fallbacks))
+        backends = (backend, *map(_fallback, _listed(fallbacks, "fallbacks")))
+        told = tuple(_observer(item) for item in _listed(observers, "observers"))
         sources = Sources(len(backends), check_steps(lookups), bounds.max_remembered)
         timeout = duration(op_timeout, "op_timeout")
-        self._stores = Stores(backends, check_namespace(namespace), timeout, tuple(observers))
+        self._stores = Stores(backends, check_namespace(namespace), timeout, told)
         self._operations = Operations(Scope(sources, policy, bounds, ids or RandomIds(), Near()))
         self._first = backend
         self._clock = backend.clock
@@ -144,6 +145,20 @@ def _instance(value: T | None, kind: type[T], what: str) -> T:
         msg = f"{what} must be a {kind.__name__}, not {type(value).__name__}"
         raise InvalidInput(msg)
     return kind() if value is None else value
+
+
+def _listed(items: object, what: str) -> Iterable[Any]:
+    if isinstance(items, str) or not isinstance(items, Iterable):
+        msg = f"{what} must be a sequence, not {items!r}"
+        raise InvalidInput(msg)
+    return items
+
+
+def _observer(item: object) -> Observer:
+    if not callable(item):
+        msg = f"observers must be functions of an Event, not {item!r}"
+        raise InvalidInput(msg)
+    return item
 
 
 def _fallback(item: Fallback) -> StorageBackend:

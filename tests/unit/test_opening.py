@@ -10,7 +10,7 @@ import pytest
 
 import oppscan
 import oppscan.sync
-from oppscan import InvalidInput, Limits, MemoryBackend, StorageMisconfigured, TTLPolicy
+from oppscan import InvalidInput, Limits, LookupStep, MemoryBackend, StorageMisconfigured, TTLPolicy
 from oppscan.backends.sqlite import SQLiteBackend
 from oppscan.opening import open_store
 
@@ -101,6 +101,14 @@ def test_a_refused_url_shows_no_password() -> None:
         ({"durability": "most"}, "durability must be one of"),
         ({"lookups": ["nowhere"]}, "lookups: 'nowhere'"),
         ({"fallbacks": ["nowhere:"]}, "'nowhere:' names no store"),
+        ({"fallbacks": "memory:"}, "fallbacks must be a sequence, not 'memory:'"),
+        ({"fallbacks": None}, "fallbacks must be a sequence, not None"),
+        ({"lookups": "record"}, "lookups must be a sequence of steps, not 'record'"),
+        ({"lookups": 5}, "lookups must be a sequence of steps, not 5"),
+        ({"lookups": ["record", LookupStep(3, print)]}, "nor a LookupStep(name, function)"),  # type: ignore[arg-type]
+        ({"lookups": ["record", LookupStep("x", 3)]}, "nor a LookupStep(name, function)"),  # type: ignore[arg-type]
+        ({"observers": print}, "observers must be a sequence"),
+        ({"observers": ["x"]}, "observers must be functions of an Event, not 'x'"),
     ],
 )
 def test_settings_are_checked(settings: dict[str, object], says: str) -> None:

@@ -40,6 +40,36 @@ def test_near_answers_a_finished_scan_while_it_is_new() -> None:
         shop.registry.status(scan_id, owner="bob")
 
 
+def test_what_is_kept_nearby_is_each_caller_s_to_change() -> None:
+    shop = a_shop(ttl=evolve(POLICY, near_ttl=5))
+    scan_id = finished(shop, params={"symbols": ["IBM"]})
+    shop.registry.status(scan_id)
+    shop.registry.status(scan_id).params["symbols"] = None
+    assert shop.registry.status(scan_id).params == {"symbols": ["IBM"]}
+
+
+def test_g2_an_extension_is_seen_though_a_status_is_kept_nearby() -> None:
+    shop = a_shop(ttl=evolve(POLICY, near_ttl=5))
+    scan_id = finished(shop)
+    before = shop.registry.status(scan_id)
+    after = shop.registry.extend(scan_id, 5000)
+    assert after.expires_at > before.expires_at
+    assert shop.registry.status(scan_id) == after
+
+
+def test_explain_tells_what_is_kept_nearby() -> None:
+    shop = a_shop(ttl=evolve(POLICY, near_ttl=5))
+    scan_id = finished(shop)
+    near, record = shop.registry.explain(scan_id).steps
+    assert (near.name, near.saw, near.detail) == ("near", "unknown", "")
+    shop.registry.status(scan_id)
+    shop.registry.results(scan_id)
+    near = shop.registry.explain(scan_id).steps[0]
+    assert (near.name, near.saw, near.detail) == ("near", "kept", "results and status")
+    assert record.name == "record"
+    assert shop.registry.explain(owner="ann").steps[0].name == "near"
+
+
 def test_g4_a_record_is_rebuilt_from_its_results() -> None:
     shop = a_shop()
     scan_id = finished(shop)

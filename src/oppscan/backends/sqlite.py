@@ -180,8 +180,12 @@ class SQLiteBackend(TransactionalBackend):
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Bring the file to our schema, or refuse it."""
-        connection.execute("BEGIN IMMEDIATE")
+        """Bring the file to our schema, or refuse it; one that is there already is only read."""
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (ours,) = connection.execute("PRAGMA application_id").fetchone()
+        if (version, ours) == (SCHEMA_VERSION, APPLICATION_ID):
+            return
+        connection.execute("BEGIN IMMEDIATE")  # several processes may begin at once
         try:
             version = self._version(connection)
             if version < SCHEMA_VERSION:

@@ -7,9 +7,8 @@ lease while the block runs; it ends with the block.
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -52,7 +51,12 @@ class ScanClaim(HeldScan):
     """
 
     def __init__(
-        self, entering: Flow[Holding], stores: Stores, clock: Clock, ids: IdSource, limits: Limits
+        self,
+        entering: Callable[[], Flow[Holding]],
+        stores: Stores,
+        clock: Clock,
+        ids: IdSource,
+        limits: Limits,
     ) -> None:
         super().__init__(entering, stores, clock, ids, limits)
         self._queue: list[_Queued] = []
@@ -135,8 +139,7 @@ class ScanClaim(HeldScan):
 
     def __enter__(self) -> Self:
         """Take the scan."""
-        self._process = os.getpid()
-        self._held = drive_blocking(self._entering, self._stores)
+        self._held = drive_blocking(self._enter(), self._stores)
         self._note()
         name = f"oppscan lease of {self.scan_id}"
         self._beats = threading.Thread(target=self._beat, name=name, daemon=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -90,6 +91,8 @@ class ScanRegistry(BaseRegistry):
         for backend in self._stores.backends:
             backend.close()
 
+    aclose = close  # what it is called in the other face
+
     def _run(self, flow: Flow[T]) -> T:
         return drive_blocking(flow, self._stores)
 
@@ -119,7 +122,7 @@ class ScanRegistry(BaseRegistry):
 
         Entering raises `ScanAlreadyClaimed`, `ScanFinished`, or what ``status`` raises.
         """
-        entering = self._operations.claim(scan_id, owner)
+        entering = partial(self._operations.claim, scan_id, owner)
         scope = self._operations.scope
         return ScanClaim(entering, self._stores, self._clock, scope.ids, scope.limits)
 

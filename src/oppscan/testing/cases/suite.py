@@ -43,6 +43,9 @@ from oppscan.testing.cases.once import (
     OnceCases,
     OutageCases,
 )
+from oppscan.testing.cases.overlooked import (
+    OverlookedCases,
+)
 from oppscan.testing.cases.payloads import (
     PayloadCases,
 )
@@ -81,6 +84,7 @@ class StoreContract(
     NothingCases,
     OnceCases,
     OutageCases,
+    OverlookedCases,
     PayloadCases,
     ListingCases,
     ResultCases,
