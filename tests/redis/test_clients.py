@@ -20,7 +20,7 @@ from fakeredis import FakeAsyncRedis, FakeServer, FakeStrictRedis
 from oppscan import StorageMisconfigured, StorageUnavailable
 from oppscan.backends.redis import RedisBackend, clients, clock, faces
 from oppscan.backends.redis.address import parse
-from oppscan.backends.redis.clock import KnownTime
+from oppscan.backends.redis.clock import Known
 from oppscan.backends.redis.faces import AsyncFace, BlockingFace
 from oppscan.clock import elapsed
 from oppscan.ops import Resolve
@@ -182,24 +182,59 @@ def test_g2_a_cluster_node_that_takes_no_more_writes_is_not_trusted_for_the_time
     """The cluster's client connects anew by itself; there is no pool of ours to empty."""
     cluster = SimpleNamespace(nodes_manager=SimpleNamespace(slots_cache={}), keyslot=len)
     for kind in (AsyncFace, BlockingFace):
-        face = kind(cluster, KnownTime(), own=True, confirm=False)
+        face = kind(cluster, Known(), own=True, confirm=False)
         face.time.learn(face.server("key"), 1, elapsed())
-        assert face.fresh("key")
+        assert face.time.now("")
         done = face.reconnect()
         if done is not None:
             asyncio.run(done)
-        assert not face.fresh("key")
+        assert not face.time.now("")
 
 
-def test_g12_what_is_known_of_owners_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def instant(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time of this process, to be set."""
+    instant = [0.0]
+    monkeypatch.setattr(clock, "elapsed", lambda: instant[0])
+    return instant
+
+
+def test_g12_what_is_known_of_scans_is_bounded(
+    monkeypatch: pytest.MonkeyPatch, instant: list[float]
+) -> None:
+    del instant
     monkeypatch.setattr(clock, "_MOST", 3)
-    monkeypatch.setattr(clock, "elapsed", lambda: 0.0)
-    known = KnownTime()
-    looks = [known.looked("ann") for _ in range(clock.LOOKS + 1)]
-    assert looks == [False] * clock.LOOKS + [True]
-    for owner in ("bob", "cid", "dee"):
-        assert not known.looked(owner)
-    assert not known.looked("ann")
+    known = Known()
+    for scan in ("one", "two", "three", "four"):
+        assert not known.looked(scan)
+    assert known.looked("four")
+    assert not known.looked("one")
+
+
+def test_g4_a_scan_is_looked_at_whole_now_and_then_and_always_where_it_is_missing(
+    instant: list[float],
+) -> None:
+    known = Known()
+    assert [known.looked("scan") for _ in range(3)] == [False, True, True]
+    instant[0] = clock.LOOK_EVERY
+    assert [known.looked("scan") for _ in range(3)] == [False, True, True]
+    known.missed("scan")
+    assert [known.looked("scan") for _ in range(3)] == [False, False, False]
+    instant[0] = clock.LOOK_EVERY * 2
+    assert [known.looked("scan") for _ in range(3)] == [False, True, True]
+
+
+def test_g10_a_time_that_was_long_on_its_way_is_not_trusted(instant: list[float]) -> None:
+    known = Known()
+    instant[0] = 1.0
+    known.learn("", 5000, 1.0 - clock.SLOWEST * 1.01)
+    assert known.now("") == 0
+    known.learn("", 5000, 1.0 - clock.SLOWEST * 0.99)
+    assert known.now("") == 5000
+    instant[0] += clock.FRESH * 0.99
+    assert known.now("") == 5000 + round(clock.FRESH * 990)
+    instant[0] += clock.FRESH * 0.02
+    assert known.now("") == 0
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from oppscan import CorruptRecord
 from oppscan.backends.redis import layout, records
+from oppscan.backends.redis.clock import Known
 from oppscan.backends.redis.records import Records
 from oppscan.backends.redis.requests import plan
 from oppscan.backends.redis.steps import Get, Run
@@ -180,6 +181,8 @@ def test_g12_records_that_were_read_lately_are_few_and_small(
 def test_g2_a_bare_read_of_unknown_time_proves_nothing() -> None:
     """The time was forgotten while the read was under way: the script is asked, which tells it."""
     scan_id = f"{'a' * 16}-{'1' * 32}"
-    steps = plan(Resolve(scan_id, scan_id[:16]), "test", lambda _: True, Records())
+    known = Known()
+    known.looked(scan_id)
+    steps = plan(Resolve(scan_id, scan_id[:16]), "test", known, Records())
     assert isinstance(next(steps), Get)
     assert isinstance(steps.send((SMALL, 0)), Run)

@@ -36,6 +36,7 @@ from redis.sentinel import (
 
 from oppscan.backends.redis.address import Address
 from oppscan.clock import elapsed
+from oppscan.errors import InvalidInput
 
 CONCURRENCY: Final = 32
 """How many requests of one process and loop are under way at once; the others wait."""
@@ -51,6 +52,10 @@ HANDSHAKE: Final = 1.0
 """Seconds for a TLS handshake; a plain port never answers one, and there must be time to say so."""
 
 _POOL: Final = CONCURRENCY * 2
+_AT_SOCKETS: Final = (
+    redis.UnixDomainSocketConnection,
+    redis.asyncio.connection.UnixDomainSocketConnection,
+)
 _FOREVER: Final = 2**31
 DEADLINE: Final[ContextVar[float | None]] = ContextVar("DEADLINE", default=None)
 """When the blocking call under way must have ended, on the clock of `elapsed`."""
@@ -127,10 +132,10 @@ def _retry(times: int) -> Retry:
 
 def make_blocking(address: Address) -> Any:
     """Make a blocking client; it connects when it is first used."""
-    options = {**_SETTINGS, "retry": _retry(0), **_untyped(parse_url)(address.base)}
+    options = _blocking_options(address)
     if address.kind == "single":
         kind = _bounded(options.pop("connection_class", redis.Connection))
-        pool = redis.ConnectionPool(connection_class=kind, max_connections=_POOL, **options)
+        pool = redis.ConnectionPool(connection_class=kind, **options)
         return redis.Redis(connection_pool=pool)
     options = _without_place(options)
     if address.kind == "sentinel":
@@ -141,7 +146,6 @@ def make_blocking(address: Address) -> Any:
             [],
             sentinel_kwargs=quiet,
             connection_class=_bounded(managed),
-            max_connections=_POOL,
             **options,
         )
         kind = _bounded(redis.Connection)
@@ -158,19 +162,19 @@ def make_blocking(address: Address) -> Any:
         url=address.base,
         startup_nodes=[_untyped(ClusterNode)(host, port) for host, port in address.hosts],
         connection_class=_bounded(options.pop("connection_class", redis.Connection), ONE_NODE),
-        max_connections=_POOL,
         **_cluster_options(options, _retry(1)),
     )
 
 
 def make_async(address: Address) -> Any:
     """Make an awaiting client for the running loop; it connects when it is first used."""
-    quiet = {**_SETTINGS, **_UNBOUND, "retry": AsyncRetry(_untyped(NoBackoff)(), 0)}
-    options = {**quiet, **parse_async_url(address.base)}
+    patient = {**_UNBOUND, "retry": AsyncRetry(_untyped(NoBackoff)(), 0)}
+    quiet = {**_SETTINGS, **patient}
+    options = _options(patient, {**parse_async_url(address.base)})
     if address.kind == "single":
         if issubclass(options.get("connection_class", object), redis.asyncio.SSLConnection):
             options["socket_connect_timeout"] = HANDSHAKE
-        pool = redis.asyncio.ConnectionPool(max_connections=_POOL, **options)
+        pool = redis.asyncio.ConnectionPool(**options)
         return redis.asyncio.Redis(connection_pool=pool)
     options = _without_place(options)
     if address.kind == "sentinel":
@@ -178,7 +182,6 @@ def make_async(address: Address) -> Any:
         sentinel = _untyped(AsyncSentinel)(
             list(address.hosts),
             sentinel_kwargs={**quiet, **address.sentinel},
-            max_connections=_POOL,
             ssl=secure,
             **options,
         )
@@ -187,9 +190,34 @@ def make_async(address: Address) -> Any:
     return AsyncRedisCluster(
         startup_nodes=[AsyncClusterNode(host, port) for host, port in address.hosts],
         ssl=secure,
-        max_connections=_FOREVER,
-        **_cluster_options(options, AsyncRetry(_untyped(NoBackoff)(), 1)),
+        **_cluster_options(
+            {**options, "max_connections": _FOREVER}, AsyncRetry(_untyped(NoBackoff)(), 1)
+        ),
     )
+
+
+def _blocking_options(address: Address) -> dict[str, Any]:
+    return _options({"retry": _retry(0)}, _untyped(parse_url)(address.base))
+
+
+def _options(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    """Give the options of connections: those of a URL count more than ours."""
+    options = {**_SETTINGS, "max_connections": _POOL, **ours, **theirs}
+    if issubclass(options.get("connection_class", object), _AT_SOCKETS):
+        del options["socket_keepalive"]  # TCP's
+    return options
+
+
+def check(address: Address) -> None:
+    """Refuse what redis-py does not know as an option, by making a connection; no I/O."""
+    if address.kind != "single":
+        return
+    options = _blocking_options(address)
+    del options["max_connections"]
+    try:
+        options.pop("connection_class", redis.Connection)(**options)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"{address.shown}: redis-py refuses an option: {error}") from error
 
 
 def speaks_plainly(host: str, port: int) -> bool:

@@ -26,7 +26,7 @@ from oppscan.errors import StorageMisconfigured
 IN_SCRIPTS: Final = (
     "SET  PX 2000", "TIME", "TYPE", "EXISTS", "GET", "GETRANGE 0 1", "STRLEN", "SETRANGE 0 x",
     "APPEND x", "PTTL", "PEXPIRE 2000", "HGET x", "HSET x x", "HDEL x", "HLEN", "HGETALL",
-    "ZADD 1 x", "ZREM x", "ZCARD", "ZCOUNT 0 1", "ZRANGE 0 1", "ZREVRANGE 0 1",
+    "ZADD 1 x", "ZSCORE x", "ZREM x", "ZCARD", "ZCOUNT 0 1", "ZRANGE 0 1", "ZREVRANGE 0 1",
     "ZRANGEBYSCORE 0 1", "ZREVRANGEBYSCORE 1 0", "PEXPIREAT 1", "DEL",
 )  # fmt: skip
 """What the scripts call, the key left out, with arguments that do no harm to a key of one's own."""
@@ -35,9 +35,6 @@ BARE: Final = ("GET", "MGET", "HGET x", "ZRANGEBYSCORE 0 1")
 """What is sent by itself, to a key."""
 
 SAMPLES: Final = 5
-HEARING: Final = 1.0
-"""Seconds in which a server must have confirmed that it will tell of news."""
-
 PAGE: Final = 1000
 MOST_PAGES: Final = 200
 """How much of a server is looked through for keys without TTL: its first 200,000 keys or so."""
@@ -148,19 +145,17 @@ def _refused(client: Any, key: str) -> list[str]:
 
 def _deaf(server: _Server) -> str:
     """Try to tell and to be told of news; give why that fails, ``""`` where it works."""
-    listener = server.client.pubsub()
+    pool, sharded = server.client.connection_pool, "S" if server.name else ""
+    listener = pool.connection_class(**pool.connection_kwargs)
     try:
-        if server.name:
-            listener.ssubscribe(server.key)
-            server.client.execute_command("SPUBLISH", server.key, "")
-        else:
-            listener.subscribe(server.key)
-            server.client.execute_command("PUBLISH", server.key, "")
-        listener.get_message(timeout=HEARING)
+        listener.connect()
+        listener.send_command(f"{sharded}SUBSCRIBE", server.key)
+        listener.read_response(push_request=True)
+        server.client.execute_command(f"{sharded}PUBLISH", server.key, "")
     except exceptions.ResponseError as error:
         return str(error)
     finally:
-        listener.close()
+        listener.disconnect()
     return ""
 
 

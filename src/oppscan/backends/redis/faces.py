@@ -17,7 +17,7 @@ from oppscan.backends.redis import faults
 from oppscan.backends.redis.batch import Answer, Batcher
 from oppscan.backends.redis.bells import Line
 from oppscan.backends.redis.clients import CONCURRENCY, ONE_NODE
-from oppscan.backends.redis.clock import KnownTime
+from oppscan.backends.redis.clock import Known
 from oppscan.backends.redis.layout import hash_tag
 from oppscan.backends.redis.scripts import APPLY
 from oppscan.backends.redis.steps import Get, Keys, Moment, Run, Spread, Step, moment_of
@@ -32,12 +32,13 @@ _POOL_PAUSE: Final = 0.005
 _LAST_MOMENT: Final = 0.25
 _JOINING: Final = 1.0  # seconds; the node that was asked may be frozen, another one is not
 _SCAN_COUNT: Final = 1000
+_TICK: Final = 0.15  # seconds; a server looks ten times a second whether a WAIT is over
 
 
 class _Face:
     """What both faces know: a client, the time of its servers, and whether writes are confirmed."""
 
-    def __init__(self, client: Any, time: KnownTime, *, own: bool, confirm: bool) -> None:
+    def __init__(self, client: Any, time: Known, *, own: bool, confirm: bool) -> None:
         self.client = client
         self.time = time
         self.own = own
@@ -60,10 +61,6 @@ class _Face:
         nodes = self.client.nodes_manager.slots_cache.get(slot)
         return nodes[0] if nodes else None
 
-    def fresh(self, key: str) -> bool:
-        """Tell whether the time of the server that a key lives on is known well."""
-        return self.time.fresh(self.server(key))
-
     def _pools(self) -> list[Any]:
         """List the pools of a client: its own, and those of its Sentinels."""
         pool = self.client.connection_pool
@@ -76,20 +73,27 @@ class _Face:
         arguments = (len(run.keys), *run.keys, *mode, *run.arguments)
         return ("EVALSHA", run.script.sha, *arguments), ("EVAL", run.script.text, *arguments)
 
+    def _confirms(self, run: Run) -> bool:
+        """Tell whether a replica must confirm: sweeping may be lost, nobody is told of it."""
+        return self.confirm and run.script is APPLY
+
     def _sender(self, run: Run, command: Command, deadline: float) -> Callable[[], Any]:
         """Give what sends a script, and where wanted waits for a replica on the same connection."""
-        if self.confirm and run.writes:
-            wait = ("WAIT", 1, max(1, int((deadline - elapsed()) * 900)))
+        if self._confirms(run):
+            left = deadline - elapsed()
+            wait = ("WAIT", 1, max(1, int(1000 * (left - max(left / 10, _TICK)))))
             return lambda: self._pipeline((command, wait)).execute(raise_on_error=False)
-        return lambda: self.client.execute_command(*command, **_RAW)
+        return lambda: self._execute(command)
 
     def _reply(self, run: Run, reply: Any, sent: float) -> Any:
         """Give a script's reply, having learnt the time from it."""
-        if self.confirm and run.writes:
+        if self._confirms(run):
             reply, copies = reply
             for item in (reply, copies):
                 if isinstance(item, Exception):
                     raise item
+            if copies < 1 and reply[0]:  # refused: perhaps for having been applied by a try before
+                raise StorageUnavailable("no replica confirmed what the store says")
             if copies < 1:
                 msg = "the write was applied, but no replica confirmed it in time"
                 raise DurabilityNotConfirmed(msg)
@@ -97,11 +101,39 @@ class _Face:
             self.time.learn(self.server(run.keys[0]), reply[run.script.timed - 1], sent)
         return reply
 
+    def _execute(self, command: Command) -> Any:
+        return self.client.execute_command(*command, **_RAW)
+
     def _pipeline(self, commands: Sequence[Command]) -> Any:
         pipe = self.client.pipeline() if self.cluster else self.client.pipeline(transaction=False)
         for command in commands:
             pipe.execute_command(*command, **_RAW)
         return pipe
+
+    def _timeless(self, key: str) -> bool:
+        """Tell whether asking for the time takes a round trip of its own."""
+        return self.cluster and not self.time.now(self.server(key))
+
+    def _reads(self, keys: Sequence[str]) -> tuple[int, list[Command]]:
+        """Give the server's time, and the commands that read keys of one slot.
+
+        Where the time is not known, 0 and a command more, before the other. Not in a cluster: there
+        a command without a key may go anywhere.
+        """
+        read: Command = ("GET", *keys) if len(keys) == 1 else ("MGET", *keys)
+        now = self.time.now(self.server(keys[0]))
+        return now, [read] if now or self.cluster else [("TIME",), read]
+
+    def _answers(
+        self, keys: Sequence[str], now: int, replies: list[Any], sent: float
+    ) -> list[Answer]:
+        """Give what was read, with the time at which it was."""
+        if len(replies) > 1:
+            seconds, micros = replies[0]
+            now = int(seconds) * 1000 + int(micros) // 1000
+            self.time.learn(self.server(keys[0]), now, sent)
+        found = [replies[-1]] if len(keys) == 1 else replies[-1]
+        return [(item, now) for item in found]
 
     def _made_like(self, pool: Any) -> Any:
         """Make a connection as a pool does, that is not one of the pool's."""
@@ -125,7 +157,7 @@ def _hear(task: asyncio.Task[Any]) -> None:
 class AsyncFace(_Face):
     """Answers steps for one event loop."""
 
-    def __init__(self, client: Any, time: KnownTime, *, own: bool, confirm: bool) -> None:
+    def __init__(self, client: Any, time: Known, *, own: bool, confirm: bool) -> None:
         super().__init__(client, time, own=own, confirm=confirm)
         self.gate: asyncio.Semaphore = asyncio.Semaphore(CONCURRENCY)
         self.batcher: Batcher = Batcher(self._fetch, hash_tag if self.cluster else lambda _: "")
@@ -137,6 +169,8 @@ class AsyncFace(_Face):
         """Answer one step."""
         match step:
             case Get():
+                if self._timeless(step.key):
+                    return None, 0
                 return await self.batcher.get(step.key, deadline)
             case Run():
                 return await self._run(step, deadline)
@@ -146,7 +180,7 @@ class AsyncFace(_Face):
                 async with self.gate:
                     return [_text(key) async for key in self._page(step.pattern)]
             case Moment():
-                known = self.time.now(self.server(step.key)) if self.fresh(step.key) else 0
+                known = self.time.now(self.server(step.key))
                 return known or (await self._run(moment_of(step.key), deadline))[0]
             case _:
                 assert_never(step)
@@ -205,11 +239,14 @@ class AsyncFace(_Face):
         return await self._through(lambda: self._pipeline(commands).execute(), deadline)
 
     async def _fetch(self, keys: Sequence[str], deadline: float) -> list[Answer]:
-        command = ("GET", *keys) if len(keys) == 1 else ("MGET", *keys)
-        server = self.server(keys[0])
-        now = self.time.now(server)
-        reply = await self._through(lambda: self.client.execute_command(*command, **_RAW), deadline)
-        return [(item, now) for item in ([reply] if len(keys) == 1 else reply)]
+        now, commands = self._reads(keys)
+        sent = elapsed()
+        if len(commands) > 1:
+            replies = await self._spread(commands, deadline)
+        else:
+            (read,) = commands
+            replies = [await self._through(lambda: self._execute(read), deadline)]
+        return self._answers(keys, now, replies, sent)
 
     def line(self, channel: str) -> Line:
         """Give what hears of the server that publishes to a channel."""
@@ -258,7 +295,7 @@ class AsyncFace(_Face):
 class BlockingFace(_Face):
     """Answers steps for any number of threads of one process."""
 
-    def __init__(self, client: Any, time: KnownTime, *, own: bool, confirm: bool) -> None:
+    def __init__(self, client: Any, time: Known, *, own: bool, confirm: bool) -> None:
         super().__init__(client, time, own=own, confirm=confirm)
         self.turns: SimpleQueue[None] = SimpleQueue()  # a semaphore, at a tenth of its time
         for _ in range(CONCURRENCY):
@@ -268,7 +305,7 @@ class BlockingFace(_Face):
         """Answer one step."""
         match step:
             case Get():
-                return self._fetch(step.key, deadline)
+                return (None, 0) if self._timeless(step.key) else self._fetch(step.key, deadline)
             case Run():
                 return self._run(step, deadline)
             case Spread():
@@ -278,7 +315,7 @@ class BlockingFace(_Face):
                     lambda: [_text(key) for key in self._page(step.pattern)], deadline
                 )
             case Moment():
-                known = self.time.now(self.server(step.key)) if self.fresh(step.key) else 0
+                known = self.time.now(self.server(step.key))
                 return known or self._run(moment_of(step.key), deadline)[0]
             case _:
                 assert_never(step)
@@ -318,11 +355,14 @@ class BlockingFace(_Face):
         return self._through(lambda: self._pipeline(commands).execute(), deadline)
 
     def _fetch(self, key: str, deadline: float) -> Answer:
-        now = self.time.now(self.server(key))
-        return (
-            self._through(lambda: self.client.execute_command("GET", key, **_RAW), deadline),
-            now,
-        )
+        now, commands = self._reads((key,))
+        sent = elapsed()
+        if len(commands) > 1:
+            replies = self._spread(commands, deadline)
+        else:
+            (read,) = commands
+            replies = [self._through(lambda: self._execute(read), deadline)]
+        return self._answers((key,), now, replies, sent)[0]
 
     def listener(self, channel: str) -> Any:
         """Make a connection to the server that publishes to a channel."""

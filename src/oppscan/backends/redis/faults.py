@@ -51,8 +51,7 @@ _TEXTS: Final[tuple[tuple[str, type[OppscanError]], ...]] = (
     ("unknown command", StorageMisconfigured),
     ("out of range", StorageMisconfigured),
     ("cluster support disabled", StorageMisconfigured),
-    ("ssl", StorageMisconfigured),
-    ("certificate", StorageMisconfigured),
+    ("[ssl: ", StorageMisconfigured),  # as Python names TLS faults; a host's name may hold "ssl"
 )
 
 _CLASSES: Final[tuple[tuple[type[BaseException], type[OppscanError]], ...]] = (

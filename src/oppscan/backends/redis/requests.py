@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar, assert_never, cast
 from msgspec.structs import replace
 
 from oppscan.backends.redis import layout
+from oppscan.backends.redis.clock import Known
 from oppscan.backends.redis.records import Records, sighted
 from oppscan.backends.redis.scripts import APPLY, READ, SWEEP
 from oppscan.backends.redis.steps import (
@@ -22,7 +23,6 @@ from oppscan.backends.redis.steps import (
     Plan,
     Run,
     Spread,
-    Timely,
 )
 from oppscan.ops import (
     Append,
@@ -70,11 +70,11 @@ def reply_weight(answer: object) -> int:
     return sum(map(reply_weight, answer)) if isinstance(answer, list) else 0
 
 
-def plan(request: Request[R], namespace: str, timely: Timely, records: Records) -> Plan[R]:
+def plan(request: Request[R], namespace: str, known: Known, records: Records) -> Plan[R]:
     """Give the plan of a request; ``records`` are those that were read lately."""
     if isinstance(request, Resolve):
-        return cast("Plan[R]", _resolve(namespace, request, timely, records))
-    return cast("Plan[R]", _PLANS[type(request)](namespace, request, timely))
+        return cast("Plan[R]", _resolve(namespace, request, known, records))
+    return cast("Plan[R]", _PLANS[type(request)](namespace, request, known))
 
 
 # --- Reading ------------------------------------------------------------------------------------
@@ -84,17 +84,18 @@ def _owner_keys(namespace: str, tag: str) -> tuple[str, ...]:
     return tuple(layout.key(namespace, kind, tag) for kind in "iolq")
 
 
-def _resolve(namespace: str, request: Resolve, timely: Timely, records: Records) -> Plan[Resolved]:
+def _resolve(namespace: str, request: Resolve, known: Known, records: Records) -> Plan[Resolved]:
     if request.scan_id is None:
         return (yield from _resolve_name(namespace, request))
     scan_id, tag = request.scan_id, request.tag
     record_key = layout.key(namespace, "r", scan_id)
-    if timely(tag) and "data" not in request.parts:
+    if "data" not in request.parts and known.looked(scan_id):
         raw, now = yield Get(record_key)
         if now:
             seen = records.read(record_key, scan_id, raw, now, request.parts)
             if seen.head is not None:
                 return Resolved(max(now, seen.head.stamp), seen)
+            known.missed(scan_id)
     now, index, listed, found = yield Run(
         READ,
         (
@@ -107,6 +108,8 @@ def _resolve(namespace: str, request: Resolve, timely: Timely, records: Records)
         ),
     )  # fmt: skip
     seen = _sighting(tag, found, now, request.parts, request.data_from)
+    if seen.head is None:
+        known.missed(scan_id)
     return Resolved(now, seen, bool(index), bool(listed))
 
 
@@ -123,8 +126,8 @@ def _resolve_name(namespace: str, request: Resolve) -> Plan[Resolved]:
     return Resolved(now, seen, listed=bool(listed), via=via.decode())
 
 
-def _select_owned(namespace: str, request: SelectOwned, timely: Timely) -> Plan[Selected]:
-    del timely
+def _select_owned(namespace: str, request: SelectOwned, known: Known) -> Plan[Selected]:
+    del known
     now, more, found = yield Run(
         READ,
         _owner_keys(namespace, request.tag),
@@ -155,8 +158,8 @@ def _sighting(
     return Sighting(scan_id, seen.head, read, seen.spec, seen.events, data)
 
 
-def _select_due(namespace: str, request: SelectDue, timely: Timely) -> Plan[Selected]:
-    del timely
+def _select_due(namespace: str, request: SelectDue, known: Known) -> Plan[Selected]:
+    del known
     due_from, _, past = request.beyond.partition("/")
     now = yield Moment(layout.due_key(namespace, SHARDS[0]))
     window = ("+inf", "WITHSCORES", "LIMIT", 0, request.limit)
@@ -224,9 +227,9 @@ def _forget_due(namespace: str, shard: str, scans: Sequence[str]) -> Run:
     return Run(SWEEP, keys, tuple(due_member(scan) for scan in scans), writes=True)
 
 
-def _purge(namespace: str, request: Purge, timely: Timely) -> Plan[Purged]:
+def _purge(namespace: str, request: Purge, known: Known) -> Plan[Purged]:
     """Drop the leftovers that no key's own TTL takes along. O(owners), by SCAN."""
-    del timely
+    del known
     now = yield Moment(layout.due_key(namespace, SHARDS[0]))
     window = ("-inf", "+inf", "LIMIT", 0, request.limit)
     dues = yield Spread(
@@ -340,8 +343,8 @@ def apply_step(namespace: str, request: Apply) -> Run:
     return Run(APPLY, tuple(draft.places), arguments, writes=True)
 
 
-def _apply(namespace: str, request: Apply, timely: Timely) -> Plan[Applied | Refused]:
-    del timely
+def _apply(namespace: str, request: Apply, known: Known) -> Plan[Applied | Refused]:
+    del known
     failed, now, pointer = yield apply_step(namespace, request)
     if not failed:
         return Applied(now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any, TypeVar
 
 from attrs import frozen
@@ -25,7 +25,11 @@ class Run:
 
 @frozen
 class Get:
-    """Read a string; the answer is its bytes or None, and the store's time, 0 if unknown."""
+    """Read a string; the answer is its bytes or None, and the store's time.
+
+    The time is 0 where nothing was read: where it is not known, and asking for it takes a round
+    trip of its own, as in a cluster.
+    """
 
     key: str
 
@@ -58,9 +62,6 @@ def moment_of(key: str) -> Run:
 
 Step = Run | Get | Spread | Keys | Moment
 Plan = Generator[Step, Any, R]
-Timely = Callable[[str], bool]
-"""Whether a read of this owner may be a bare `Get`: the store's time is known well, and whether
-the owner's index is there was looked at lately."""
 
 
 def advance(plan: Plan[R], answer: object) -> tuple[bool, Any]:

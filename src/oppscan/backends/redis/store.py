@@ -29,9 +29,8 @@ from oppscan.backends.health import Finding
 from oppscan.backends.redis import address, clients, faults, layout
 from oppscan.backends.redis.bells import CONNECTING, MOST_BLOCKING, Line, LoopBell, ThreadBell
 from oppscan.backends.redis.clients import DEADLINE
-from oppscan.backends.redis.clock import KnownTime
+from oppscan.backends.redis.clock import Known
 from oppscan.backends.redis.faces import AsyncFace, BlockingFace
-from oppscan.backends.redis.layout import due_key, shard_of
 from oppscan.backends.redis.records import Records
 from oppscan.backends.redis.requests import plan, reply_weight, weight
 from oppscan.backends.redis.steps import Plan, advance
@@ -68,6 +67,8 @@ class RedisBackend(StorageBackend):
 
     def __init__(self, where: object, *, blocking: object = None) -> None:
         self._address = address.parse(where) if isinstance(where, str) else None
+        if self._address is not None:
+            clients.check(self._address)
         given = [where, blocking] if self._address is None else [blocking]
         self._given = [_client_of(item) for item in given if item is not None]
         self._confirm = False
@@ -103,7 +104,7 @@ class RedisBackend(StorageBackend):
         deadline = elapsed() + timeout
         face = self._async_face()
         try:
-            steps = self._plan(request, namespace, face)
+            steps = self._plan(request, namespace)
             async with asyncio.timeout(timeout):
                 answer: Any = None
                 size = weight(request)
@@ -132,7 +133,7 @@ class RedisBackend(StorageBackend):
         token = DEADLINE.set(deadline)
         try:
             face = self._blocking_face(timeout)  # a cluster's client connects when it is made
-            steps = self._plan(request, namespace, face)
+            steps = self._plan(request, namespace)
             answer: Any = None
             while True:
                 done, step = advance(steps, answer)
@@ -149,13 +150,8 @@ class RedisBackend(StorageBackend):
         finally:
             DEADLINE.reset(token)
 
-    def _plan(self, request: Request[R], namespace: str, face: AsyncFace | BlockingFace) -> Plan[R]:
-        def timely(tag: str) -> bool:
-            """Tell whether a bare read will do."""
-            key = due_key(namespace, shard_of(tag)) if face.cluster else ""
-            return face.fresh(key) and self._time.looked(tag)
-
-        return plan(request, namespace, timely, self._records)
+    def _plan(self, request: Request[R], namespace: str) -> Plan[R]:
+        return plan(request, namespace, self._time, self._records)
 
     def _failed(self, error: BaseException) -> OppscanError:
         """Give our error for one of redis-py's; raise what is no fault of the store as it is."""
@@ -218,7 +214,7 @@ class RedisBackend(StorageBackend):
 
     def _start_afresh(self) -> None:
         self._lock = threading.Lock()
-        self._time = KnownTime()
+        self._time = Known()
         self._records = Records()
         self._loops: WeakKeyDictionary[Loop, AsyncFace] = WeakKeyDictionary()
         self._face: BlockingFace | None = None
@@ -233,6 +229,8 @@ class RedisBackend(StorageBackend):
         loop = asyncio.get_running_loop()
         face = self._loops.get(loop)
         if face is None:
+            for other in [loop for loop in self._loops if loop.is_closed()]:
+                del self._loops[other]  # its connections held it, and it them
             client = self._own_or_given(_ASYNC, clients.make_async, "redis.asyncio")
             own = client not in self._given
             face = AsyncFace(client, self._time, own=own, confirm=self._confirm)
