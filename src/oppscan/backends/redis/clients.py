@@ -212,9 +212,9 @@ def check(address: Address) -> None:
     """Refuse what redis-py does not know as an option, by making a connection; no I/O."""
     if address.kind != "single":
         return
-    options = _blocking_options(address)
-    del options["max_connections"]
     try:
+        options = _blocking_options(address)
+        del options["max_connections"]
         options.pop("connection_class", redis.Connection)(**options)
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"{address.shown}: redis-py refuses an option: {error}") from error
