@@ -1,16 +1,18 @@
 """A real server on a clock that a test moves: its scripts are told the time.
 
-Nothing but the one line of a script that asks for the time is replaced. Keys then end when the
-server's own clock says so, a day after the manual one does, and what is over is told by the times
-stored in them, as always. That keys end in time is tested where the server's clock is left alone.
+Nothing but the one line of a script that asks for the time is replaced, and the answer where it is
+asked for by itself. Keys then end when the server's own clock says so, a day after the manual one
+does, and what is over is told by the times stored in them, as always. That keys end in time is
+tested where the server's clock is left alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import pytest
@@ -27,6 +29,7 @@ TAKE: Final = (
 DAY: Final = 86_400.0
 
 _commands: Final = faces._Face._commands  # noqa: SLF001
+_answers: Final = faces._Face._answers  # noqa: SLF001
 
 
 @cache
@@ -34,9 +37,8 @@ def _told(script: Script) -> Script:
     """Give a script that takes the time as its last argument."""
     assert script.text.count(ASK) == 1
     text = script.text.replace(ASK, TAKE)
-    return Script(
-        text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), script.timed
-    )
+    sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    return attrs.evolve(script, text=text, sha=sha)
 
 
 def own_clocks_stand_still(monkeypatch: pytest.MonkeyPatch, manual: ManualClock) -> None:
@@ -58,4 +60,17 @@ def step_server(monkeypatch: pytest.MonkeyPatch, manual: ManualClock) -> None:
         named, whole = _commands(face, attrs.evolve(run, script=_told(run.script)))
         return (*named, manual.now()), (*whole, manual.now())
 
+    def answers(
+        face: faces.AsyncFace | faces.BlockingFace,
+        keys: Sequence[str],
+        now: int,
+        replies: list[Any],
+        sent: float,
+    ) -> list[batch.Answer]:
+        if len(replies) > 1:
+            seconds, rest = divmod(manual.now(), 1000)
+            replies[0] = (seconds, rest * 1000)
+        return _answers(face, keys, now, replies, sent)
+
     monkeypatch.setattr(faces._Face, "_commands", commands)  # noqa: SLF001
+    monkeypatch.setattr(faces._Face, "_answers", answers)  # noqa: SLF001

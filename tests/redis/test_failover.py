@@ -57,8 +57,11 @@ class _Crowd:
 
     async def _start(self) -> None:
         ticket = await self.registry.start("ann", NAMES)
-        self.started.add(ticket.scan_id)
-        assert ticket.joined
+        if ticket.joined:
+            self.started.add(ticket.scan_id)
+        else:  # the scan came to its end just now, and nobody told this crowd to stop
+            assert (await self.registry.status(self.scan_id)).done
+            await self.registry.forget(ticket.scan_id)
 
     async def _take(self) -> None:
         async with self.registry.claim(self.scan_id, owner="ann"):

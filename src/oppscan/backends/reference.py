@@ -50,22 +50,27 @@ def interpret(tx: Transaction, request: Request[R], namespace: str) -> R:
 
 
 def _resolve(space: Space, request: Resolve) -> Resolved:
-    if request.scan_id is not None:
+    seen: Sighting | None
+    via = "record"
+    if request.scan_id is None:
+        seen, via = _newest(space, request)
+    else:
         seen = space.sighting(request.tag, request.scan_id, request.parts, request.data_from)
-        index = seen.entry is not None or bool(
-            space.tx.scan(space.key("o", request.tag, ""), limit=1)
-        )
-        return Resolved(space.now, seen, index, space.listed(seen))
+    index = bool(space.tx.scan(space.key("o", request.tag, ""), limit=1))
+    return Resolved(space.now, seen, index, seen is not None and space.listed(seen), via)
+
+
+def _newest(space: Space, request: Resolve) -> tuple[Sighting | None, str]:
+    """Find the scan that a pointer leads to, or else the newest in the index."""
     pointer = space.get(space.key("q", request.tag, request.name))
     if pointer is not None:
         seen = space.sighting(request.tag, cast("str", pointer[0]), request.parts)
         if seen.head or seen.entry or seen.spec or seen.data:
-            return Resolved(space.now, seen, listed=space.listed(seen), via="latest")
+            return seen, "latest"
     for scan_id, entry in space.entries(request.tag):
         if not request.name or entry.name == request.name:
-            seen = space.sighting(request.tag, scan_id, request.parts)
-            return Resolved(space.now, seen, listed=space.listed(seen), via="owner_index")
-    return Resolved(space.now, None, via="owner_index")
+            return space.sighting(request.tag, scan_id, request.parts), "owner_index"
+    return None, "owner_index"
 
 
 def _select_owned(space: Space, request: SelectOwned) -> Selected:

@@ -19,7 +19,6 @@ from oppscan.backends.redis.bells import Line
 from oppscan.backends.redis.clients import CONCURRENCY, ONE_NODE
 from oppscan.backends.redis.clock import Known
 from oppscan.backends.redis.layout import hash_tag
-from oppscan.backends.redis.scripts import APPLY
 from oppscan.backends.redis.steps import Get, Keys, Moment, Run, Spread, Step, moment_of
 from oppscan.clock import delay, delay_blocking, elapsed
 from oppscan.errors import DurabilityNotConfirmed, StorageUnavailable
@@ -69,13 +68,13 @@ class _Face:
 
     def _commands(self, run: Run) -> tuple[Command, Command]:
         """Give a script by its name, and as a whole for a server that does not know it."""
-        mode = (self._mode,) if run.script is APPLY else ()
+        mode = (self._mode,) if run.script.applies else ()
         arguments = (len(run.keys), *run.keys, *mode, *run.arguments)
         return ("EVALSHA", run.script.sha, *arguments), ("EVAL", run.script.text, *arguments)
 
     def _confirms(self, run: Run) -> bool:
         """Tell whether a replica must confirm: sweeping may be lost, nobody is told of it."""
-        return self.confirm and run.script is APPLY
+        return self.confirm and run.script.applies
 
     def _sender(self, run: Run, command: Command, deadline: float) -> Callable[[], Any]:
         """Give what sends a script, and where wanted waits for a replica on the same connection."""

@@ -74,17 +74,17 @@ elseif how == 'name' then
   local pointer = call('HGET', Q, name)
   if pointer and int(pointer, 2) > now then
     local seen, some, head = found(pointer:sub(13))
-    if some then return {now, 'latest', listed(tag .. seen[1], seen, head), seen} end
+    if some then return {now, call('EXISTS', I), listed(tag .. seen[1], seen, head), 'latest', seen} end
   end
   for place = 0, call('ZCARD', O) - 1 do
     local scan = call('ZREVRANGE', O, place, place)[1]
     local entry = call('HGET', I, scan)
     if entry and int(entry, 3) > now and (name == '' or entry:sub(26, 25 + entry:byte(25)) == name) then
       local seen, _, head = found(scan)
-      return {now, 'owner_index', listed(tag .. scan, seen, head), seen}
+      return {now, 1, listed(tag .. scan, seen, head), 'owner_index', seen}
     end
   end
-  return {now, 'owner_index', 0, false}
+  return {now, call('EXISTS', I), 0, 'owner_index', false}
 end
 
 local seen, more, limit, before = {}, '', tonumber(ARGV[4]), ARGV[5]

@@ -115,15 +115,13 @@ def _resolve(namespace: str, request: Resolve, known: Known, records: Records) -
 
 def _resolve_name(namespace: str, request: Resolve) -> Plan[Resolved]:
     due = layout.due_key(namespace, layout.shard_of(request.tag))
-    now, via, listed, found = yield Run(
+    now, index, listed, via, found = yield Run(
         READ,
         (*_owner_keys(namespace, request.tag), due),
         ("name", int("data" in request.parts), _family(namespace, request.tag), request.name),
     )
-    if found is None:
-        return Resolved(now, None, via=via.decode())
-    seen = _sighting(request.tag, found, now, request.parts)
-    return Resolved(now, seen, listed=bool(listed), via=via.decode())
+    seen = None if found is None else _sighting(request.tag, found, now, request.parts)
+    return Resolved(now, seen, bool(index), bool(listed), via.decode())
 
 
 def _select_owned(namespace: str, request: SelectOwned, known: Known) -> Plan[Selected]:
