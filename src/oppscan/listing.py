@@ -2,6 +2,7 @@
 
 Laws
 - One scan that cannot be read, another version's perhaps, hides no other: it is told, and left out.
+  Where it may be the answer, that is refused.
 - Nothing listed is not nothing there: before that is said, the owner's newest scan is looked for,
   which begins a lost list anew.
 """
@@ -55,13 +56,19 @@ def has_active(scope: Scope, owner: str, key: str | None) -> Flow[bool]:
             return False
         return head.live and now < ttl.expires_at(head) and not ttl.stalled(head, now)
 
-    def show(seen: Sighting, now: int) -> bool | None:
-        return active(codec.decode_head(seen.head, seen.scan_id), now) or None
-
+    unreadable: CorruptRecord | None = None
     for store in range(scope.sources.stores):
         reply = yield from ask(store, SelectOwned(owner_tag(owner), 1, live=True))
-        if (yield from _readable(reply, show)):
-            return True
+        for seen in reply.sightings:
+            try:
+                head = codec.decode_head(seen.head, seen.scan_id)
+            except CorruptRecord as error:
+                unreadable = error
+                continue
+            if active(head, reply.now):
+                return True
+    if unreadable is not None:
+        raise unreadable
     found = (yield from look(newest(owner, key), scope.sources)).result
     return isinstance(found, Found) and active(found.scan.head, found.scan.now)
 

@@ -133,7 +133,6 @@ REFUSED: dict[str, Callable[[blocking.ScanRegistry, str], object]] = {
     "extend": lambda registry, scan_id: registry.extend(scan_id, 7200),
     "wait": lambda registry, scan_id: registry.wait(scan_id, timeout=1),
     "latest": lambda registry, _: registry.latest("ann"),
-    "history": lambda registry, _: registry.history("ann"),
     "has_active_scan": lambda registry, _: registry.has_active_scan("ann"),
     "start": lambda registry, _: registry.start("ann", NAMES),
 }
@@ -157,6 +156,7 @@ with registry.claim({scan_id!r}) as scan:
         with pytest.raises(CorruptRecord, match=r"newer oppscan.*'paused'.*upgrade this worker"):
             call(registry, scan_id)
     assert new.status(scan_id) == paused, "nothing was changed"
+    assert registry.history("ann").items == ()
     assert [status.scan_id for status in registry.stalled()] == [other]
     with blocking.StrategyRunner(registry, dict.fromkeys(NAMES, lambda: None)) as runner:
         assert [status.scan_id for status in runner.recover()] == [other]
