@@ -26,6 +26,7 @@ os.environ.setdefault("UV_PYTHON_DOWNLOADS", "never")
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 RUNNING = "{}.{}".format(*sys.version_info)
+IN_PARALLEL = ("-n", "2")  # for what measures nothing: neither coverage nor time
 OTHERS = [version for version in nox.project.python_versions(PYPROJECT) if version != RUNNING]
 
 
@@ -73,9 +74,10 @@ def tests(session: nox.Session) -> None:
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
-    session.run("pytest", "-m", "control")
+    session.run("pytest", "-m", "control", *IN_PARALLEL)
+    session.run("pytest", "-m", "again", *IN_PARALLEL)
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", "-m", "not control")
+    session.run("coverage", "run", "-m", "pytest", "-m", "not control and not again")
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
 
@@ -84,7 +86,7 @@ def tests(session: nox.Session) -> None:
 def compat(session: nox.Session) -> None:
     """The tests on the other supported Pythons, of Redis on a fake; arguments go to pytest."""
     install(session, "test", project=".[all]")
-    session.run("pytest", *(session.posargs or ["-m", "not control and not server"]))
+    session.run("pytest", *(session.posargs or ["-m", "not control and not server", *IN_PARALLEL]))
 
 
 @nox.session

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from oppscan.testing.contract import StoreContract
 from oppscan.testing.world import FACES
 from tests.redis.asking import Asker
 from tests.redis.servers import Server, cluster, running, sentinel
@@ -22,6 +23,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents and "fake" not in item.nodeid.lower():
             item.add_marker(pytest.mark.server)
+            case = item.getparent(pytest.Class)
+            if case is not None and issubclass(case.obj, StoreContract):
+                item.add_marker(pytest.mark.again)
 
 
 @pytest.fixture(scope="session")
