@@ -15,11 +15,13 @@ from typing import Any, cast
 import pytest
 
 import oppscan.sync as blocking
-from oppscan import InvalidInput, ScanContext, Strategy
+from oppscan import InvalidInput, ScanContext, Strategy, codec
 from oppscan.clock import elapsed
-from oppscan.runner.executors import Answer, ExecutorPlace, Parcel
+from oppscan.runner.collected import Collected
+from oppscan.runner.executors import ExecutorPlace
+from oppscan.runner.parcel import Answer, Parcel
 from oppscan.runner.places import Task
-from oppscan.runner.strategies import Collected, Flag, Kind
+from oppscan.runner.strategies import FileToken, Flag, Kind
 from oppscan.runner.threads import BlockingThreads, TooManyHungThreads
 from tests.hosts.forking import in_child
 from tests.runner.rig import PATIENCE, Rig, states_of, until
@@ -98,9 +100,14 @@ def _parcel(call: Callable[..., object], kind: Kind, flag: Path, **changes: Any)
         "seconds": 0.4,
         "ends_at": now + 0.4,
         "host": "elsewhere",
-        "flag": str(flag),
+        "token": FileToken(str(flag)),
+        "collected": Collected(),
     }
     return Parcel(**{**values, **changes})
+
+
+def _packed(*found: object) -> tuple[bytes, ...]:
+    return tuple(map(codec.encode, found))
 
 
 def _yields_until_told(context: ScanContext) -> Iterator[object]:
@@ -115,7 +122,7 @@ def test_a_generator_on_another_host_comes_home_before_its_time_is_over(tmp_path
     parcel = _parcel(_yields_until_told, Kind.GENERATOR, tmp_path / "flag", ends_at=0.0)
     answer = parcel.run()
     assert elapsed() - began < 10
-    assert answer == Answer(None, ({"n": 1}, {"n": 2}), late=True)
+    assert answer == Answer(None, _packed({"n": 1}, {"n": 2}), late=True)
 
 
 def test_a_strategy_in_another_process_is_told_by_a_file_to_stop(tmp_path: Path) -> None:
@@ -135,7 +142,7 @@ def test_what_a_strategy_raises_in_another_process_comes_home_as_text(tmp_path: 
         raise SystemExit(3)
 
     parcel = _parcel(raises, Kind.GENERATOR, tmp_path / "flag", takes_context=False)
-    assert parcel.run() == Answer(None, ({"n": 1},), "SystemExit: 3")
+    assert parcel.run() == Answer(None, _packed({"n": 1}), "SystemExit: 3")
 
 
 class Once(ThreadPoolExecutor):
@@ -190,7 +197,7 @@ def test_suspects_run_alone_a_few_at_a_time_in_executors_that_are_used_again(rig
 def test_a_second_try_needs_a_thread_and_fails_by_name_without_one() -> None:
     place = ExecutorPlace(lambda: Once(gives_up=0), BlockingThreads("none", hung_limit=0))
     ends: list[BaseException | None] = []
-    place.second_try(lambda: None, lambda _, error: ends.append(error))
+    place.aside(lambda: None, lambda _, error: ends.append(error))
     assert isinstance(ends[0], TooManyHungThreads)
     place.close()
 

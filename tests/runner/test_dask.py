@@ -59,5 +59,5 @@ def test_what_still_waits_in_dask_when_its_time_is_up_never_runs(tmp_path: Path,
 
 def test_a_dask_executor_that_its_host_shut_down_fails_strategies_by_name(tmp_path: Path) -> None:
     lines = _told("blocking", tmp_path / "ledger", "shut")
-    assert lines["quick"].startswith("failed WorkerDied")
+    assert lines["quick"].startswith("failed ExecutorUnusable")
     assert "RuntimeError" in lines["quick"]
