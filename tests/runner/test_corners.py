@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -286,3 +288,35 @@ def test_a_scan_that_another_worker_took_between_start_and_claim_is_awaited(
             assert not going.done()
             claim.complete()
     assert going.result(PATIENCE).done
+
+
+def test_a_coroutine_that_swallows_its_cancellation_leaves_no_complaint(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def swallows() -> None:
+        while True:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+
+    assert states_of(rig.runner([swallows], strategy_timeout=0.1).run()) == {
+        "swallows": "timed_out"
+    }
+    time.sleep(0.5)
+    gc.collect()
+    assert caplog.messages == []
+
+
+def test_coroutines_that_end_while_they_are_started_do_not_pile_up(async_rig: Rig) -> None:
+    async def quick() -> None:
+        """Over at once."""
+
+    def eager(loop: asyncio.AbstractEventLoop, made: Any, **options: Any) -> Any:
+        task = asyncio.Task(made, loop=loop, **options)
+        if getattr(made, "__name__", "") == "_run_here":
+            with suppress(StopIteration):
+                made.send(None)  # as an eager task does: to its first wait, which is its end
+        return task
+
+    runner = async_rig.runner({f"s{n}": quick for n in range(3000)})
+    async_rig.loop.call_soon_threadsafe(async_rig.loop.set_task_factory, eager)
+    assert runner.begin().result(PATIENCE).progress.succeeded == 3000

@@ -17,6 +17,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from contextvars import copy_context
 from copy import deepcopy
 from typing import Final
 
@@ -104,6 +105,8 @@ class Run:
         self.todo: deque[str] = deque()
         self.running: set[_Attempt] = set()
         self._loop = asyncio.get_running_loop()
+        self._variables = copy_context()  # the caller's, for each strategy
+        self._filling = False
         self._reports: list[Report] = []
         self._unrecorded = 0
         self._kept = 0  # places of strategies that are over, and not yet recorded
@@ -158,6 +161,17 @@ class Run:
 
     def _fill(self) -> None:
         """Start strategies in the places that are free."""
+        if self._filling:
+            return  # one that ended while it was started: who started it goes on
+        self._filling = True
+        try:
+            self._fill_places()
+        finally:
+            self._filling = False
+        if not (self.todo or self.running):
+            self._due.set()
+
+    def _fill_places(self) -> None:
         while (
             self.todo
             and len(self.running) + self._kept < self.plan.max_concurrency
@@ -167,14 +181,12 @@ class Run:
             now = elapsed()
             if now >= self.deadline:
                 self.todo.clear()
-                break
+                return
             name = take(self.todo, self._has_room)
             if name is None:
                 self._look_again()
-                break
+                return
             self._begin(name, now)
-        if not (self.todo or self.running):
-            self._due.set()
 
     def _has_room(self, name: str) -> bool:
         return not self.plan.strategies[name].kind.blocking or self.place.has_room
@@ -215,7 +227,7 @@ class Run:
                 raise
             ended = Ended(End.RAISED, None, error)
         attempt.gone = True
-        self._answered(attempt, ended)
+        self._variables.copy().run(self._answered, attempt, ended)  # it starts others
 
     def _launch_elsewhere(
         self, strategy: Strategy, context: ScanContext, attempt: _Attempt
