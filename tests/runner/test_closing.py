@@ -66,6 +66,25 @@ def test_closing_ends_the_wait_for_another_workers_scan_which_is_never_claimed_t
     assert rig.registry.status(scan_id).state is ScanState.RUNNING
 
 
+def test_a_runner_that_is_closed_while_it_starts_a_scan_claims_it_no_more(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[int] = []
+    runner = rig.runner({"it": lambda: ran.append(1)})
+    registry: Any = runner.inner._registry  # noqa: SLF001
+    begin = registry.start
+
+    def start(*arguments: Any, **options: Any) -> Any:
+        runner.inner._closed = True  # noqa: SLF001 - as closing does first of all
+        return begin(*arguments, **options)
+
+    monkeypatch.setattr(registry, "start", start)
+    with pytest.raises(ClaimLost, match="closed"):
+        runner.run()
+    assert rig.registry.latest("ann").state is ScanState.PENDING
+    assert ran == []
+
+
 def test_closing_waits_for_no_task_of_the_hosts_whose_scan_is_over(async_rig: Rig) -> None:
     async def quick() -> None:
         await asyncio.sleep(0.05)

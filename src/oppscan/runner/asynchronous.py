@@ -252,6 +252,8 @@ class StrategyRunner:
     def _begin_errand(self) -> _Errand:
         errand = _Errand()
         self._errands.add(errand)
+        if self._closed:  # since its scan was started
+            errand.stop.set()
         return errand
 
     def _end_errand(self, errand: _Errand) -> None:
@@ -295,11 +297,12 @@ class StrategyRunner:
                     with suppress(TimeoutError):
                         async with asyncio.timeout(pause):
                             await stop.wait()
-                if stop.is_set():
-                    raise Released
+                            raise Released
 
     async def _attempt(self, scan_id: str, owner: str | None, stop: asyncio.Event) -> ScanStatus:
         began = elapsed()
+        if stop.is_set():
+            raise Released
         async with self._registry.claim(scan_id, owner=owner) as claim:
             claim.ends_at = began + self._plan.budget
             estimate = Estimate(claim.remaining, self._durations, self._plan.max_concurrency)

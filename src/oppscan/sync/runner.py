@@ -277,6 +277,8 @@ class StrategyRunner:
         errand = _Errand(threading.current_thread(), threading.Event())
         with self._changed:
             self._errands.add(errand)
+        if self._closed:  # since its scan was started
+            errand.stop.set()
         try:
             yield errand.stop
         except Released:
@@ -312,14 +314,13 @@ class StrategyRunner:
             if status.done:
                 return status
             must_run = status.stalled
-            if must_run:
-                if stop.is_set():
-                    raise Released
-            elif stop.wait(self._plan.patience(scan_id, deadline - elapsed())):
+            if not must_run and stop.wait(self._plan.patience(scan_id, deadline - elapsed())):
                 raise Released
 
     def _attempt(self, scan_id: str, owner: str | None, stop: threading.Event) -> ScanStatus:
         began = elapsed()
+        if stop.is_set():
+            raise Released
         with self._registry.claim(scan_id, owner=owner) as claim:
             claim.ends_at = began + self._plan.budget
             estimate = Estimate(claim.remaining, self._durations, self._plan.max_concurrency)
