@@ -94,12 +94,6 @@ def yields_and_hangs(context: ScanContext) -> Iterator[object]:
         time.sleep(0.01)
 
 
-def yields_late(context: ScanContext) -> Iterator[object]:
-    while context.remaining > 0.3:
-        time.sleep(0.01)
-    yield {"n": 1}
-
-
 def yields_and_dies(context: ScanContext) -> Iterator[object]:
     _note(context)
     yield {"n": 1}

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import oppscan.sync as blocking
 from oppscan import ClaimLost, InvalidInput, ScanState
 from oppscan.clock import elapsed
 from oppscan.runner import threads
+from tests.hosts.forking import in_child
 from tests.runner.rig import Rig, until
 
 
@@ -237,3 +239,31 @@ def test_the_folder_of_a_runner_that_is_never_closed_is_removed_with_it(face: st
         _run_unclosed(face, executor=pool)
     gc.collect()
     assert set(Path(tempfile.gettempdir()).glob("oppscan-*")) == before
+
+
+def test_a_thread_that_waited_long_stays_where_a_job_is_on_its_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(threads, "IDLE_FOR", 0.01)
+    pool = threads.BlockingThreads("it")
+    job = threads.Job(lambda: None, lambda *_: None, copy_context())
+    threading.Timer(0.1, pool._jobs.put, [job]).start()  # noqa: SLF001
+    assert pool._next() is job  # noqa: SLF001 - as in a thread that was promised the job
+
+
+def test_a_forked_child_leaves_its_parents_folder_alone() -> None:
+    with Elsewhere() as pool:
+        runner = blocking.StrategyRunner(
+            blocking.connect("memory:"), {"it": lambda: None}, executor=pool
+        )
+        runner.run("ann")
+        folder: Any = runner._place._folder  # type: ignore[attr-defined]  # noqa: SLF001
+
+        def child() -> str:
+            runner.close()
+            gc.collect()
+            return str(Path(folder).exists())
+
+        assert in_child(child) == "True"
+        runner.close()
+        assert not Path(folder).exists()

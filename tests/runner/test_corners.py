@@ -23,7 +23,7 @@ from oppscan.runner.collected import Collected
 from oppscan.runner.executors import ExecutorPlace
 from oppscan.runner.parcel import Answer, Parcel
 from oppscan.runner.places import Task
-from oppscan.runner.strategies import FileToken, Flag, Kind
+from oppscan.runner.strategies import FileToken, Flag, Kind, StrategyLate
 from oppscan.runner.threads import BlockingThreads, TooManyHungThreads
 from tests.hosts.forking import in_child
 from tests.runner.rig import PATIENCE, Rig, states_of, until
@@ -239,6 +239,18 @@ def test_an_answer_that_comes_while_its_task_is_given_up_is_dropped() -> None:
     running.abandon()  # a second time means nothing
     place.close()
     assert ends == []
+
+
+def test_what_a_generator_that_was_told_early_sends_home_is_late_and_kept() -> None:
+    given, task = Giving(), _task(lambda: None)
+    place = ExecutorPlace(given, BlockingThreads("spare"))
+    ends: list[object] = []
+    place.start(task, lambda _, error: ends.append(error))
+    given.future.set_result(Answer(None, _packed({"n": 1}), late=True))
+    assert until(lambda: ends)
+    place.close()
+    assert isinstance(ends[0], StrategyLate)
+    assert task.collected.packed() == (1, codec.encode([{"n": 1}]))
 
 
 def test_a_scan_that_reports_by_payload_cannot_be_run_and_that_is_said_within_the_budget(

@@ -9,12 +9,14 @@ from functools import partial
 from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 
-from oppscan import Limits, codec
+from oppscan import Limits, ScanContext, codec
 from oppscan.clock import elapsed
 from oppscan.runner.collected import Collected
+from oppscan.runner.parcel import HOMEWARD, Answer, Parcel
 from oppscan.runner.strategies import FileToken, Flag, Kind, call_blocking
 from tests.runner import pools
 from tests.runner.rig import Rig, states_of
@@ -102,15 +104,23 @@ def test_what_a_generator_yielded_in_an_executor_before_it_hung_is_kept(
     assert [item["n"] for item in found] == [1, 2]
 
 
-@pytest.mark.parametrize("factory", POOLS)
-def test_a_generator_in_an_executor_has_all_of_its_time(
-    rig: Rig, tmp_path: Path, factory: Callable[[], Executor]
+@pytest.mark.parametrize(("host", "cut"), [(gethostname(), 0.0), ("elsewhere", HOMEWARD)])
+def test_only_on_another_host_a_generator_is_told_early_that_its_time_is_over(
+    host: str, cut: float
 ) -> None:
-    runner = rig.runner(
-        {"late": pools.yields_late}, executor=factory, strategy_timeout=3.0, budget=30
-    )
-    status = runner.run(params={"ledger": str(tmp_path / "ledger")})
-    assert states_of(status) == {"late": "found"}
+    told: list[float] = []
+
+    def generates(context: ScanContext) -> Iterator[object]:
+        told.append(context.remaining)
+        yield {"n": 1}
+
+    now = elapsed()
+    answer = Parcel(
+        generates, Kind.GENERATOR, True, "ann", "scan", "it", {}, {}, 60.0, now + 60.0, host,
+        Flag(), Collected(),
+    ).run()  # fmt: skip
+    assert answer == Answer(None, (codec.encode({"n": 1}),))
+    assert 60 - cut - 0.4 < told[0] <= 60 - cut
 
 
 def test_what_a_generator_yielded_before_it_killed_its_process_is_kept(

@@ -218,21 +218,12 @@ class ExecutorPlace:
         with self._lock:
             self._suspects += 1
 
-        def run() -> object:
-            try:
-                return again()
-            finally:
-                self._cleared()
+        def cleared(answer: object, error: BaseException | None) -> None:
+            with self._lock:
+                self._suspects -= 1
+            done(answer, error)
 
-        try:
-            self._threads.start(run, done)
-        except TooManyHungThreads as error:
-            self._cleared()
-            done(None, error)
-
-    def _cleared(self) -> None:
-        with self._lock:
-            self._suspects -= 1
+        self.aside(again, cleared)
 
     def aside(self, call: Callable[[], object], done: Done) -> None:
         """Do what takes time off the caller's thread."""

@@ -29,8 +29,5 @@ def twin_of(pool: Executor) -> Callable[[], Executor] | None:
     for kind in type(pool).__mro__:
         settings = _SETTINGS.get(kind.__module__)
         if settings is not None:
-            values = {name: getattr(pool, kept, None) for name, kept in settings.items()}
-            if values["initargs"] is None:
-                del values["initargs"]
-            return partial(kind, **values)
+            return partial(kind, **{name: getattr(pool, kept) for name, kept in settings.items()})
     return None
