@@ -75,8 +75,8 @@ async def put_down(task: asyncio.Task[Ended] | asyncio.Task[None]) -> None:
         coroutine.close()  # raises GeneratorExit where it waits
     task.cancel()
     await asyncio.wait({task}, timeout=GRACE)
-    if task.done() and not task.cancelled():
-        task.exception()  # known by now, and nobody's business
+    with suppress(asyncio.CancelledError, asyncio.InvalidStateError):
+        task.exception()  # now it was asked for, and is nobody's business
 
 
 async def run_alone(

@@ -218,6 +218,8 @@ class Run:
 
     async def _run_here(self, strategy: Strategy, context: ScanContext, attempt: _Attempt) -> None:
         """Run a coroutine; to answer is the last that its task does, which saves a callback."""
+        if attempt.over:
+            return  # stopped before it began
         try:
             ended = await guarded(strategy, context, attempt.collected)
         except KeyboardInterrupt:
@@ -324,7 +326,7 @@ class Run:
                 await self._due.wait()
                 await self._write_batch()
         finally:
-            self.todo.clear()  # at once: what cannot be recorded must not be started
+            self._stop()  # at once: what cannot be recorded must not be started
 
     async def _write_batch(self) -> None:
         """Write what was reported so far, and give the places on."""
