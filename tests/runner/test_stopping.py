@@ -108,3 +108,27 @@ def test_the_host_s_own_interrupt_in_a_coroutine_gets_out_and_releases_the_scan(
         asyncio.run(main())
     status = blocking.ScanRegistry(store).latest("ann")
     assert (status.state, status.stalled) == (oppscan.ScanState.RUNNING, True)
+
+
+def test_what_was_stopped_before_its_first_step_never_begins() -> None:
+    ran: list[int] = []
+
+    async def it() -> None:
+        ran.append(1)
+
+    async def main() -> None:
+        registry = oppscan.ScanRegistry(oppscan.MemoryBackend())
+        ticket = await registry.start("ann", ["it"])
+        place = ThreadPlace(BlockingThreads("unused"))
+        async with registry.claim(ticket.scan_id) as claim:
+            estimate = Estimate(claim.remaining, Durations(), 1)
+            plan = make_plan({"it": it}, 1, 60.0, 60.0, None)
+            run = Run(claim, plan, place, estimate, elapsed() + 60)
+            run.todo.append("it")
+            run._fill()  # noqa: SLF001 - within one turn of the loop
+            run._stop()  # noqa: SLF001
+            run._quiet()  # noqa: SLF001
+            await asyncio.sleep(0.05)
+
+    asyncio.run(main())
+    assert ran == []
