@@ -154,7 +154,8 @@ class ScanClaim(HeldScan):
         traceback: TracebackType | None,
     ) -> None:
         """Finish, fail or release the scan, as the block was left."""
-        holding = self.holding
+        holding, beats = self.holding, cast("asyncio.Task[None]", self._beats)
+        beats.cancel()  # first: a heartbeat after the last write would outlive the block
         try:
             if holding.ended is None and not self._forked:
                 await self.submit(farewell(error))
@@ -163,13 +164,7 @@ class ScanClaim(HeldScan):
                 raise
             logger.warning("leaving scan %s: %s", holding.scan.scan_id, failed)
         finally:
-            await self._tidy()
-
-    async def _tidy(self) -> None:
-        """Leave no task behind."""
-        beats = cast("asyncio.Task[None]", self._beats)  # leaving follows entering
-        beats.cancel()
-        await asyncio.wait({beats})
+            await asyncio.wait({beats})
 
     # --- Committing -----------------------------------------------------------------------------
 
@@ -183,7 +178,7 @@ class ScanClaim(HeldScan):
         """Queue reports that leave together, and give the verdict on each; for runners."""
         loop = asyncio.get_running_loop()
         judged: asyncio.Future[list[Exception | None]] = loop.create_future()
-        self._queue.append(_Queued(reported, self._stores.deadline(), judged))
+        self._queue.append(_Queued(reported, self._write_until(), judged))
         self._start_pump()
         return await judged
 

@@ -6,14 +6,19 @@ import os
 from collections.abc import Callable
 from copy import deepcopy
 from functools import cached_property
+from math import inf
+from typing import Final
 
-from oppscan.clock import Clock, IdSource
+from oppscan.clock import Clock, IdSource, elapsed
 from oppscan.driver import Stores
 from oppscan.errors import ClaimLost, InvalidInput
 from oppscan.flow import Flow
 from oppscan.holding import Holding
 from oppscan.inputs import Limits
 from oppscan.model import JSON, ScanStatus
+
+LAST_TRY: Final = 0.5
+"""Seconds that a write is given when there is no time left: to a healthy store it is plenty."""
 
 
 class HeldScan:
@@ -34,6 +39,7 @@ class HeldScan:
         self._ids = ids
         self._process = os.getpid()
         self._held: Holding | None = None
+        self.ends_at: float = inf  # for runners: when the last write should be through
 
     def _enter(self) -> Flow[Holding]:
         """Take the scan; once a try has succeeded, `InvalidInput`."""
@@ -95,6 +101,10 @@ class HeldScan:
     def status(self) -> ScanStatus:
         """The scan as this claim knows it, without asking the store."""
         return self.holding.status
+
+    def _write_until(self) -> float:
+        """Give when a write that begins now must be through; there is always time for a try."""
+        return min(self._stores.deadline(), max(self.ends_at, elapsed() + LAST_TRY))
 
     @property
     def _stopping(self) -> bool:

@@ -193,19 +193,25 @@ def key_of(names: Iterable[str], params: Mapping[str, object]) -> str:
 def describe_error(error: object, what: str) -> str:
     """Give the text of an error: ``ValueError: feed is down``, cut at 2,000 characters."""
     if isinstance(error, BaseException):
-        return cut(f"{type(error).__name__}: {_text_of(error)}".removesuffix(": "))
+        return cut(f"{_name_of(error)}: {_text_of(error)}".removesuffix(": "))
     if not isinstance(error, str):
         msg = f"{what} must be an exception or a str, not {type(error).__name__}"
         raise InvalidInput(msg)
     return cut(error)
 
 
+def _name_of(error: BaseException) -> str:
+    """Give the name of an error's type, whatever a foreign metaclass says."""
+    name: str = type.__dict__["__name__"].__get__(type(error))
+    return name
+
+
 def _text_of(error: BaseException) -> str:
     """Give ``str(error)``, whatever a foreign ``__str__`` does."""
     try:
-        return str(error)
-    except Exception as broken:  # noqa: BLE001 - foreign code; the error must still be recorded
-        return f"<its str() raised {type(broken).__name__}>"
+        return str.__str__(str(error))  # of a subclass, too, the plain text
+    except BaseException as broken:  # noqa: BLE001 - foreign code; the error must be recorded
+        return f"<its str() raised {_name_of(broken)}>"
 
 
 def cut(text: str) -> str:

@@ -2,6 +2,7 @@
 
 It runs a scan, in which strategies kill their workers, then another one, and tells their outcomes
 on standard output. In the way ``lost``, the workers live and the first answer cannot be fetched;
+in the way ``factory``, the runner makes its executors itself, all of one cluster;
 in the way ``queued``, one strategy's time is up while another has the only worker; in the way
 ``shut``, the executor was shut down before. A process of its own, because Dask leaves threads
 behind.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, cast
 
 from dask import config
@@ -23,13 +25,15 @@ import oppscan.sync as blocking
 from oppscan import ScanStatus, Strategy
 from tests.runner import pools
 
+KILLED = [
+    Strategy("quick", pools.quick),
+    Strategy("steady", pools.steady),
+    Strategy("dies_once", pools.dies_once),
+    Strategy("dies", pools.dies),
+]
 WAYS: dict[str, list[Strategy]] = {
-    "killed": [
-        Strategy("quick", pools.quick),
-        Strategy("steady", pools.steady),
-        Strategy("dies_once", pools.dies_once),
-        Strategy("dies", pools.dies),
-    ],
+    "killed": KILLED,
+    "factory": KILLED,
     "lost": [Strategy("quick", pools.quick)],
     "shut": [Strategy("quick", pools.quick)],
     "queued": [Strategy("obeys", pools.obeys, 4.0), Strategy("quick", pools.quick, 1.0)],
@@ -75,7 +79,7 @@ def main(face: str, ledger: str, way: str = "killed") -> None:
         if way == "shut":
             executor.shutdown()
         options: dict[str, Any] = {
-            "executor": executor,
+            "executor": partial(client.get_executor, pure=False) if way == "factory" else executor,
             "strategy_timeout": 240,
             "budget": 250,
         }

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,25 @@ def runs_in_the_background(database: str, ledger: str) -> None:
         threading.Event().wait(60)
 
 
+def runs_in_a_pool_of_its_own(database: str, ledger: str) -> None:
+    """A thread-based host whose own worker threads run scans, and go on to live."""
+    registry = blocking.connect(database, ttl=POLICY)
+    runner = blocking.StrategyRunner(registry, Work(ledger).strategies)
+    runner.release_on_sigterm()
+    pool = ThreadPoolExecutor(2)
+    pool.submit(runner.run, OWNER)
+    threading.Event().wait(60)
+
+
+def exits_without_closing(database: str, ledger: str) -> None:
+    """A thread-based host whose own handler exits, and that never closes its runner."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    registry = blocking.connect(database, ttl=POLICY)
+    runner = blocking.StrategyRunner(registry, Work(ledger).strategies)
+    runner.start(OWNER)
+    threading.Event().wait(60)
+
+
 def kills_itself(database: str, ledger: str) -> None:
     """A worker that takes over what is stalled, and is killed by it."""
     registry = blocking.connect(database, ttl=POLICY)
@@ -191,6 +211,8 @@ ROLES = {
         idles_on_a_loop,
         runs_in_the_main_thread,
         runs_in_the_background,
+        runs_in_a_pool_of_its_own,
+        exits_without_closing,
         kills_itself,
         forks,
         serves_http,

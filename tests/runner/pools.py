@@ -85,3 +85,30 @@ def raises(context: ScanContext) -> NoReturn:
 async def on_the_loop(context: ScanContext) -> object:
     _note(context)
     return [{"pid": os.getpid()}]
+
+
+def yields_and_hangs(context: ScanContext) -> Iterator[object]:
+    yield {"n": 1}
+    yield {"n": 2}
+    while not Path(f"{context.params['ledger']}.go").exists():
+        time.sleep(0.01)
+
+
+def yields_and_dies(context: ScanContext) -> Iterator[object]:
+    _note(context)
+    yield {"n": 1}
+    os._exit(3)
+
+
+class Unsendable:
+    """A value that cannot be pickled, and says so by a RuntimeError."""
+
+    def __reduce__(self) -> NoReturn:
+        msg = "cannot be sent"
+        raise RuntimeError(msg)
+
+
+def unsendable(context: ScanContext) -> object:
+    _note(context)
+    time.sleep(0.3)
+    return [Unsendable()]

@@ -80,7 +80,7 @@ def test_nothing_yielded_is_empty(rig: Rig) -> None:
     assert states_of(status) == {"nothing": "empty", "nothing_too": "empty"}
 
 
-def test_junk_that_a_generator_yielded_fails_it_and_keeps_nothing(rig: Rig) -> None:
+def test_junk_that_a_generator_yielded_fails_it_and_what_came_before_is_kept(rig: Rig) -> None:
     def junk() -> Iterator[object]:
         yield {"n": 1}
         yield {"n": {1, 2}}
@@ -89,10 +89,20 @@ def test_junk_that_a_generator_yielded_fails_it_and_keeps_nothing(rig: Rig) -> N
         yield {"n": float("nan")}
         raise ValueError("feed is down")
 
-    status = rig.runner([junk, junk_and_error]).run()
-    assert [(o.state, o.found) for o in status.outcomes] == [("failed", 0), ("failed", 0)]
+    async def junk_too() -> AsyncIterator[object]:
+        yield {"n": 2}
+        yield 42
+
+    status = rig.runner([junk, junk_and_error, junk_too], max_concurrency=1).run()
+    assert [(o.state, o.found) for o in status.outcomes] == [
+        ("failed", 1),
+        ("failed", 0),
+        ("failed", 1),
+    ]
     assert "[1]" in str(status.outcome("junk").error)
-    assert status.outcome("junk_and_error").error == "ValueError: feed is down"
+    assert "[0]['n']: nan" in str(status.outcome("junk_and_error").error)
+    assert "not int" in str(status.outcome("junk_too").error)
+    assert _found(rig, status.scan_id) == [1, 2]
 
 
 def test_g12_finds_over_the_limit_of_the_scan_fail_their_strategy_alone(rig: Rig) -> None:

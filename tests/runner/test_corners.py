@@ -4,22 +4,26 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 import oppscan.sync as blocking
-from oppscan import InvalidInput, ScanContext, Strategy
+from oppscan import InvalidInput, ScanContext, Strategy, codec
 from oppscan.clock import elapsed
-from oppscan.runner.executors import Answer, ExecutorPlace, Parcel
+from oppscan.runner.collected import Collected
+from oppscan.runner.executors import ExecutorPlace
+from oppscan.runner.parcel import Answer, Parcel
 from oppscan.runner.places import Task
-from oppscan.runner.strategies import Collected, Flag, Kind
+from oppscan.runner.strategies import FileToken, Flag, Kind, StrategyLate
 from oppscan.runner.threads import BlockingThreads, TooManyHungThreads
 from tests.hosts.forking import in_child
 from tests.runner.rig import PATIENCE, Rig, states_of, until
@@ -98,9 +102,14 @@ def _parcel(call: Callable[..., object], kind: Kind, flag: Path, **changes: Any)
         "seconds": 0.4,
         "ends_at": now + 0.4,
         "host": "elsewhere",
-        "flag": str(flag),
+        "token": FileToken(str(flag)),
+        "collected": Collected(),
     }
     return Parcel(**{**values, **changes})
+
+
+def _packed(*found: object) -> tuple[bytes, ...]:
+    return tuple(map(codec.encode, found))
 
 
 def _yields_until_told(context: ScanContext) -> Iterator[object]:
@@ -115,7 +124,7 @@ def test_a_generator_on_another_host_comes_home_before_its_time_is_over(tmp_path
     parcel = _parcel(_yields_until_told, Kind.GENERATOR, tmp_path / "flag", ends_at=0.0)
     answer = parcel.run()
     assert elapsed() - began < 10
-    assert answer == Answer(None, ({"n": 1}, {"n": 2}), late=True)
+    assert answer == Answer(None, _packed({"n": 1}, {"n": 2}), late=True)
 
 
 def test_a_strategy_in_another_process_is_told_by_a_file_to_stop(tmp_path: Path) -> None:
@@ -135,7 +144,7 @@ def test_what_a_strategy_raises_in_another_process_comes_home_as_text(tmp_path: 
         raise SystemExit(3)
 
     parcel = _parcel(raises, Kind.GENERATOR, tmp_path / "flag", takes_context=False)
-    assert parcel.run() == Answer(None, ({"n": 1},), "SystemExit: 3")
+    assert parcel.run() == Answer(None, _packed({"n": 1}), "SystemExit: 3")
 
 
 class Once(ThreadPoolExecutor):
@@ -190,7 +199,7 @@ def test_suspects_run_alone_a_few_at_a_time_in_executors_that_are_used_again(rig
 def test_a_second_try_needs_a_thread_and_fails_by_name_without_one() -> None:
     place = ExecutorPlace(lambda: Once(gives_up=0), BlockingThreads("none", hung_limit=0))
     ends: list[BaseException | None] = []
-    place.second_try(lambda: None, lambda _, error: ends.append(error))
+    place.aside(lambda: None, lambda _, error: ends.append(error))
     assert isinstance(ends[0], TooManyHungThreads)
     place.close()
 
@@ -230,6 +239,18 @@ def test_an_answer_that_comes_while_its_task_is_given_up_is_dropped() -> None:
     running.abandon()  # a second time means nothing
     place.close()
     assert ends == []
+
+
+def test_what_a_generator_that_was_told_early_sends_home_is_late_and_kept() -> None:
+    given, task = Giving(), _task(lambda: None)
+    place = ExecutorPlace(given, BlockingThreads("spare"))
+    ends: list[object] = []
+    place.start(task, lambda _, error: ends.append(error))
+    given.future.set_result(Answer(None, _packed({"n": 1}), late=True))
+    assert until(lambda: ends)
+    place.close()
+    assert isinstance(ends[0], StrategyLate)
+    assert task.collected.packed() == (1, codec.encode([{"n": 1}]))
 
 
 def test_a_scan_that_reports_by_payload_cannot_be_run_and_that_is_said_within_the_budget(
@@ -279,3 +300,35 @@ def test_a_scan_that_another_worker_took_between_start_and_claim_is_awaited(
             assert not going.done()
             claim.complete()
     assert going.result(PATIENCE).done
+
+
+def test_a_coroutine_that_swallows_its_cancellation_leaves_no_complaint(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def swallows() -> None:
+        while True:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+
+    assert states_of(rig.runner([swallows], strategy_timeout=0.1).run()) == {
+        "swallows": "timed_out"
+    }
+    time.sleep(0.5)
+    gc.collect()
+    assert caplog.messages == []
+
+
+def test_coroutines_that_end_while_they_are_started_do_not_pile_up(async_rig: Rig) -> None:
+    async def quick() -> None:
+        """Over at once."""
+
+    def eager(loop: asyncio.AbstractEventLoop, made: Any, **options: Any) -> Any:
+        task = asyncio.Task(made, loop=loop, **options)
+        if getattr(made, "__name__", "") == "_run_here":
+            with suppress(StopIteration):
+                made.send(None)  # as an eager task does: to its first wait, which is its end
+        return task
+
+    runner = async_rig.runner({f"s{n}": quick for n in range(3000)})
+    async_rig.loop.call_soon_threadsafe(async_rig.loop.set_task_factory, eager)
+    assert runner.begin().result(PATIENCE).progress.succeeded == 3000

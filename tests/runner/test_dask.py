@@ -40,6 +40,13 @@ def test_a_scan_outlives_a_killed_dask_worker(tmp_path: Path, face: str) -> None
 
 
 @pytest.mark.timeout(PATIENCE + 20)
+def test_executors_of_one_cluster_are_one_and_only_the_culprit_fails(tmp_path: Path) -> None:
+    lines = _told("async", tmp_path / "ledger", "factory")
+    assert [lines[name] for name in ("quick", "steady", "dies_once", "again")] == ["found"] * 4
+    assert lines["dies"].startswith("failed WorkerDied")
+
+
+@pytest.mark.timeout(PATIENCE + 20)
 @pytest.mark.parametrize("face", ["async", "blocking"])
 def test_an_answer_that_dask_lost_is_no_hang_but_a_second_try(tmp_path: Path, face: str) -> None:
     ledger = tmp_path / "ledger"
@@ -59,5 +66,5 @@ def test_what_still_waits_in_dask_when_its_time_is_up_never_runs(tmp_path: Path,
 
 def test_a_dask_executor_that_its_host_shut_down_fails_strategies_by_name(tmp_path: Path) -> None:
     lines = _told("blocking", tmp_path / "ledger", "shut")
-    assert lines["quick"].startswith("failed WorkerDied")
+    assert lines["quick"].startswith("failed ExecutorUnusable")
     assert "RuntimeError" in lines["quick"]

@@ -106,6 +106,21 @@ def test_g13_sigterm_releases_the_scan_at_once_and_another_worker_resumes_it(
     assert len(place.registry.results(scan_id).opportunities) == 4
 
 
+@pytest.mark.parametrize("role", ["runs_in_a_pool_of_its_own", "exits_without_closing"])
+def test_sigterm_releases_at_once_and_waits_for_no_thread_of_the_hosts(
+    place: Place, role: str
+) -> None:
+    host = place.spawn(role)
+    assert until(place.under_way)
+    scan_id = place.registry.latest(OWNER).scan_id
+    began = time.monotonic()
+    host.send_signal(signal.SIGTERM)
+    assert until(lambda: place.registry.status(scan_id).stalled, within=POLICY.lease * 0.7)
+    assert host.wait(15) in {-signal.SIGTERM, 0}
+    assert time.monotonic() - began < 4
+    assert place.registry.status(scan_id).attempts == 1
+
+
 def test_sigterm_with_nothing_to_release_ends_the_host(place: Place) -> None:
     host = place.spawn("idles_on_a_loop")
     assert until(place.ledger.exists)

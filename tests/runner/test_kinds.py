@@ -224,6 +224,22 @@ def test_context_variables_of_the_caller_reach_its_strategies(rig: Rig, how: str
     assert found == ({"user": "ann"}, {"user": "ann"})
 
 
+def test_context_variables_that_a_strategy_sets_are_its_own(rig: Rig) -> None:
+    async def in_loop() -> object:
+        before = USER.get("nobody")
+        USER.set("somebody")
+        return [{"user": before}]
+
+    def in_thread() -> object:
+        before = USER.get("nobody")
+        USER.set("somebody")
+        return [{"user": before}]
+
+    calls = {f"s{n}": in_loop if n % 2 else in_thread for n in range(8)}
+    status = rig.runner(calls, max_concurrency=1).run()
+    assert rig.registry.results(status.scan_id).opportunities == ({"user": "nobody"},) * 8
+
+
 def test_a_marked_function_keeps_its_name_timeout_and_priority(rig: Rig) -> None:
     order: list[str] = []
 

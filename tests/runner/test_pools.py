@@ -8,7 +8,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -138,17 +144,20 @@ class Broken(Executor):
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "told"),
     [
-        pytest.param(None, id="cancels all by itself"),
-        pytest.param(RuntimeError("cannot schedule new futures"), id="shut down"),
+        pytest.param(None, "died, twice (CancelledError)", id="cancels all by itself"),
+        pytest.param(RuntimeError("no new futures"), "it was not run", id="shut down"),
+        pytest.param(BrokenExecutor("broken"), "it was not run", id="broken"),
     ],
 )
-def test_an_executor_that_gives_up_is_no_answer(rig: Rig, error: BaseException | None) -> None:
+def test_an_executor_that_gives_up_is_no_answer(
+    rig: Rig, error: BaseException | None, told: str
+) -> None:
     given = Broken(error)
     status = rig.runner({"it": pools.of_nothing}, executor=given).run()
     assert states_of(status) == {"it": "failed"}
-    assert "WorkerDied" in str(status.outcome("it").error)
+    assert told in str(status.outcome("it").error)
     made: list[Broken] = []
 
     def factory() -> Executor:
@@ -157,6 +166,7 @@ def test_an_executor_that_gives_up_is_no_answer(rig: Rig, error: BaseException |
 
     status = rig.runner({"it": pools.of_nothing}, executor=factory).run()
     assert states_of(status) == {"it": "failed"}
+    assert told in str(status.outcome("it").error)
     assert len(made) == 2
     assert all(executor.was_shut_down for executor in made)
     assert not given.was_shut_down

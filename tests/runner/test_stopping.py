@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from typing import NoReturn
+
+import pytest
 
 import oppscan
+import oppscan.sync as blocking
 from oppscan.claim import ScanClaim
 from oppscan.clock import elapsed
 from oppscan.drafting import Report
@@ -89,3 +93,42 @@ def test_all_are_started_where_there_is_no_reason_to_stop() -> None:
     assert asyncio.run(flow.run()) is None
     assert flow.ran == 400
     assert flow.late > 0
+
+
+def test_the_host_s_own_interrupt_in_a_coroutine_gets_out_and_releases_the_scan() -> None:
+    async def interrupted() -> NoReturn:
+        await asyncio.sleep(0.01)
+        raise KeyboardInterrupt
+
+    async def main() -> None:
+        await oppscan.StrategyRunner(oppscan.ScanRegistry(store), [interrupted]).run("ann")
+
+    store = oppscan.MemoryBackend()
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(main())
+    status = blocking.ScanRegistry(store).latest("ann")
+    assert (status.state, status.stalled) == (oppscan.ScanState.RUNNING, True)
+
+
+def test_what_was_stopped_before_its_first_step_never_begins() -> None:
+    ran: list[int] = []
+
+    async def it() -> None:
+        ran.append(1)
+
+    async def main() -> None:
+        registry = oppscan.ScanRegistry(oppscan.MemoryBackend())
+        ticket = await registry.start("ann", ["it"])
+        place = ThreadPlace(BlockingThreads("unused"))
+        async with registry.claim(ticket.scan_id) as claim:
+            estimate = Estimate(claim.remaining, Durations(), 1)
+            plan = make_plan({"it": it}, 1, 60.0, 60.0, None)
+            run = Run(claim, plan, place, estimate, elapsed() + 60)
+            run.todo.append("it")
+            run._fill()  # noqa: SLF001 - within one turn of the loop
+            run._stop()  # noqa: SLF001
+            run._quiet()  # noqa: SLF001
+            await asyncio.sleep(0.05)
+
+    asyncio.run(main())
+    assert ran == []

@@ -13,10 +13,12 @@ from typing import Any, cast
 
 from oppscan import Strategy
 from oppscan.clock import elapsed
-from oppscan.runner.executors import ExecutorPlace, WorkerDied
+from oppscan.runner.collected import Collected
+from oppscan.runner.executors import ExecutorPlace
+from oppscan.runner.generation import WorkerDied
 from oppscan.runner.killing import kill
 from oppscan.runner.places import Task
-from oppscan.runner.strategies import Collected, Flag, ScanContext
+from oppscan.runner.strategies import Flag, ScanContext
 from oppscan.runner.threads import BlockingThreads
 from tests.runner import pools
 from tests.runner.rig import PATIENCE, Rig, states_of, until

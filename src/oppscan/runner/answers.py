@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
+from enum import Enum, auto
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 from oppscan import codec, reports
 from oppscan.drafting import Report, Reported
 from oppscan.errors import InvalidInput, StorageUnavailable
 from oppscan.holding import Holding
-from oppscan.inputs import Limits
+from oppscan.inputs import Limits, describe_error
+from oppscan.model import OutcomeState
+from oppscan.runner.collected import Collected
 from oppscan.runner.strategies import (
     FOREIGN,
     Rank,
@@ -21,6 +26,35 @@ from oppscan.runner.strategies import (
 
 RETRY_PAUSE: Final = 0.2
 """Seconds before a store that was down is asked again."""
+
+
+NO_WORDS: Final = "how it ended cannot be told"
+
+
+class End(Enum):
+    """Why an attempt is over."""
+
+    ANSWERED = auto()
+    RAISED = auto()
+    TIMED_OUT = auto()
+    STOPPED = auto()
+
+
+class Ended(Struct, frozen=True):
+    """How an attempt ended: with an answer, an error, or neither."""
+
+    why: End
+    answer: object = None
+    error: BaseException | None = None
+
+
+STOPPED: Final = Ended(End.STOPPED)
+TIMED_OUT: Final = Ended(End.TIMED_OUT)
+
+
+def ended_with(answer: object, error: BaseException | None) -> Ended:
+    """Tell how an attempt elsewhere ended."""
+    return Ended(End.ANSWERED, answer) if error is None else Ended(End.RAISED, None, error)
 
 
 class Holder(Protocol):
@@ -43,6 +77,8 @@ def finisher(claim: Holder, name: str, rank: Rank | None) -> Callable[[object], 
     holding, limits = claim.holding, claim.limits
 
     def finish(answer: object) -> Reported:
+        if type(answer) is Collected:  # to ask an answer for its class would be to run its code
+            return ranked(_kept(holding, name, answer), holding, rank)
         try:
             found = opportunities_of(answer)
             return ranked(reports.finished(holding, name, found, limits), holding, rank)
@@ -52,23 +88,42 @@ def finisher(claim: Holder, name: str, rank: Rank | None) -> Callable[[object], 
     return finish
 
 
-def failure(
-    claim: Holder, name: str, rank: Rank | None, ended: BaseException | str, found: list[object]
+def _kept(
+    holding: Holding,
+    name: str,
+    collected: Collected,
+    error: str | None = None,
+    *,
+    timed_out: bool = False,
 ) -> Reported:
-    """Give the outcome of a strategy that failed, with what it had found; junk is left out.
+    """Report what a generator yielded, which was checked as it came."""
+    found, body = collected.packed()
+    if error is not None:
+        state = OutcomeState.TIMED_OUT if timed_out else OutcomeState.FAILED
+    else:
+        state = OutcomeState.FOUND if found else OutcomeState.EMPTY
+    return Reported(holding.place(name), state, found, body, error)
 
-    ``ended``: what it raised, or, where its time was over, the text to say so.
-    """
-    timed_out = isinstance(ended, (str, StrategyLate))
-    error: BaseException | str = str(ended) if isinstance(ended, StrategyRaised) else ended
-    if isinstance(ended, StrategyLate):
-        error = "timed out"
-    holding, limits = claim.holding, claim.limits
+
+def outcome_of(  # noqa: PLR0917 - all that there is to know of an end
+    claim: Holder, name: str, rank: Rank | None, ended: Ended, collected: Collected, seconds: float
+) -> Reported:
+    """Give the outcome of a strategy that ended, after ``seconds`` at most; never raises."""
+    if type(ended.answer) is Reported:
+        return ended.answer
     try:
-        report = reports.failed(holding, name, error, found, limits, timed_out=timed_out)
-    except FOREIGN:  # junk's own code may raise anything
-        return reports.failed(holding, name, error, (), limits, timed_out=timed_out)
-    return ranked(report, holding, rank)
+        if ended.why is End.ANSWERED:
+            return finisher(claim, name, rank)(ended.answer)
+        timed_out = ended.error is None or isinstance(ended.error, StrategyLate)
+        text = f"timed out after {seconds:.3g} s" if timed_out else _text_of(ended.error)
+        report = _kept(claim.holding, name, collected, text, timed_out=timed_out)
+        return ranked(report, claim.holding, rank)
+    except Exception:  # noqa: BLE001 - a strategy without an outcome would hold up its scan
+        return reports.failed(claim.holding, name, NO_WORDS, (), claim.limits, timed_out=False)
+
+
+def _text_of(error: BaseException | None) -> str:
+    return str(error) if isinstance(error, StrategyRaised) else describe_error(error, "error")
 
 
 def ranked(report: Reported, holding: Holding, rank: Rank | None) -> Reported:

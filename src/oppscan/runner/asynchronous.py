@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Executor
+from contextlib import contextmanager, suppress
+from functools import partial
 from types import TracebackType
-from typing import Self, cast
+from typing import Self
+from weakref import finalize
 
-from oppscan.clock import delay, elapsed
+from oppscan.clock import elapsed
 from oppscan.driver import logger
 from oppscan.errors import (
     ClaimLost,
@@ -25,10 +28,28 @@ from oppscan.registry import ScanRegistry
 from oppscan.runner.attempt import time_left
 from oppscan.runner.estimate import Durations, Estimate
 from oppscan.runner.places import Place, ThreadPlace
-from oppscan.runner.plan import LEAVE_WITHIN, left_to_others, make_plan
+from oppscan.runner.plan import (
+    LEAVE_WITHIN,
+    Recovery,
+    Released,
+    closing_of,
+    left_to_others,
+    make_plan,
+)
 from oppscan.runner.run import Run
 from oppscan.runner.strategies import Rank, Strategies
 from oppscan.runner.threads import BlockingThreads
+from oppscan.ttl import duration
+
+
+class _Errand:
+    """A scan that a runner sees through: ``stop`` tells it to let go, ``over`` that it has."""
+
+    __slots__ = ("over", "stop")
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
 class StrategyRunner:
@@ -72,15 +93,16 @@ class StrategyRunner:
             self._place = ExecutorPlace(executor, threads)
         self._durations = Durations()
         self._background: set[asyncio.Task[ScanStatus]] = set()
-        self._active: set[asyncio.Task[object]] = set()
+        self._errands: set[_Errand] = set()
         self._leave: Callable[[], None] | None = None
         self._forget_signals: Callable[[], None] = _nothing
         self._closed = False
+        finalize(self, self._place.close).atexit = False
         watch_forks(self, StrategyRunner._begin_in_child)
 
     def _begin_in_child(self) -> None:
         """Leave the parent's scans and signals to the parent."""
-        self._background, self._active = set(), set()
+        self._background, self._errands = set(), set()
         self._forget_signals()
 
     async def __aenter__(self) -> Self:
@@ -97,16 +119,19 @@ class StrategyRunner:
         await self.aclose()
 
     async def aclose(self, drain: float = 10.0) -> None:
-        """Give running scans ``drain`` seconds to end, then release them for other workers."""
+        """Give running scans ``drain`` seconds to end, then release them for other workers.
+
+        Whoever awaits one that is released gets `ClaimLost`.
+        """
+        seconds = duration(drain, "drain", least=0.0)
         self._closed = True
-        running = {*self._background, *self._active} - {asyncio.current_task()}
-        if running:
-            await asyncio.wait(running, timeout=drain)
-        left = [task for task in running if not task.done()]
-        for task in left:
-            task.cancel()
-        if left:
-            await asyncio.wait(left)
+        errands = list(self._errands)
+        try:
+            await _all_over(errands, seconds)
+        finally:
+            for errand in errands:
+                errand.stop.set()
+        await _all_over(errands, LEAVE_WITHIN)
         self._place.close()
 
     def release_on_sigterm(self) -> None:
@@ -126,9 +151,9 @@ class StrategyRunner:
             loop.remove_signal_handler(signal.SIGTERM)
             self._closed = True
             self._leave = leave
-            for task in self._active:
-                task.cancel()
-            if not self._active:
+            for errand in self._errands:
+                errand.stop.set()
+            if not self._errands:
                 leave()  # else once the last scan is released
             loop.call_later(LEAVE_WITHIN, leave)
 
@@ -173,9 +198,11 @@ class StrategyRunner:
         """Start a scan and run it in the background; it can be followed at once."""
         ticket = await self._begin(owner, params, metadata, key, reuse, only)
         if ticket.must_run:
-            task = asyncio.create_task(self._see_through(ticket.scan_id, must_run=True))
+            errand = self._begin_errand()  # now, so that whoever closes this runner knows of it
+            seeing = self._see_through(ticket.scan_id, must_run=True, errand=errand)
+            task = asyncio.create_task(seeing)
             self._background.add(task)
-            task.add_done_callback(self._end_background)
+            task.add_done_callback(partial(self._end_background, errand))
         return ticket
 
     async def resume(self, scan_id: str, *, owner: str | None = None) -> ScanStatus:
@@ -184,7 +211,8 @@ class StrategyRunner:
         Strategies that this runner does not have are ``skipped``.
         """
         self._plan.check_open(closed=self._closed)
-        return await self._attempt(scan_id, owner)
+        with self._errand(scan_id) as stop:
+            return await self._attempt(scan_id, owner, stop)
 
     async def recover(self, limit: int = 100) -> list[ScanStatus]:
         """Finish up to ``limit`` stalled scans, one after the other; others may do the same.
@@ -192,15 +220,19 @@ class StrategyRunner:
         Scans with an open strategy that this runner does not have are left to those that do.
         """
         self._plan.check_open(closed=self._closed)
-        finished = []
-        for stalled in await self._registry.stalled(limit):
-            try:
-                status = await self._registry.status(stalled.scan_id)
-                if self._plan.covers(status):
-                    finished.append(await self._attempt(stalled.scan_id, None))
-            except OppscanError as error:
-                logger.info("scan %s: %s", stalled.scan_id, left_to_others(error))
-        return finished
+        recovery = Recovery(limit)
+        while recovery.goes_on:
+            for scan_id in recovery.news(await self._registry.stalled(recovery.wanted)):
+                if self._closed or not recovery.left:
+                    return recovery.finished
+                try:
+                    status = await self._registry.status(scan_id)
+                    if self._plan.covers(status):
+                        recovery.left -= 1
+                        recovery.finished.append(await self.resume(scan_id))
+                except OppscanError as error:
+                    logger.info("scan %s: %s", scan_id, left_to_others(error))
+        return recovery.finished
 
     async def _begin(  # noqa: PLR0917 - the arguments of ``run``
         self,
@@ -217,45 +249,81 @@ class StrategyRunner:
             owner, names, params=params, metadata=metadata, key=key, reuse=reuse
         )
 
-    async def _see_through(self, scan_id: str, *, must_run: bool) -> ScanStatus:
+    def _begin_errand(self) -> _Errand:
+        errand = _Errand()
+        self._errands.add(errand)
+        if self._closed:  # since its scan was started
+            errand.stop.set()
+        return errand
+
+    def _end_errand(self, errand: _Errand) -> None:
+        self._errands.discard(errand)
+        if not errand.over.done():
+            errand.over.set_result(None)
+        if self._leave is not None and not self._errands:
+            self._leave()
+
+    @contextmanager
+    def _errand(self, scan_id: str, errand: _Errand | None = None) -> Generator[asyncio.Event]:
+        """See a scan through; gives what is set when it is to be released."""
+        errand = errand or self._begin_errand()
+        try:
+            yield errand.stop
+        except Released:
+            raise closing_of(scan_id) from None
+        finally:
+            self._end_errand(errand)
+
+    async def _see_through(
+        self, scan_id: str, *, must_run: bool, errand: _Errand | None = None
+    ) -> ScanStatus:
         """Run the scan, or wait for whoever runs it and step in when they die."""
         deadline = elapsed() + self._plan.budget
-        while True:
-            if must_run:
-                try:
-                    return await self._attempt(scan_id, None)
-                except (ScanAlreadyClaimed, ClaimLost):
-                    pass
-                except ScanFinished as finished:
-                    return finished.status
-            status = await self._registry.status(scan_id)
-            if status.done:
-                return status
-            must_run = status.stalled
-            if not must_run:
-                await delay(self._plan.patience(scan_id, time_left(deadline)))
+        with self._errand(scan_id, errand) as stop:
+            while True:
+                if must_run:
+                    try:
+                        return await self._attempt(scan_id, None, stop)
+                    except (ScanAlreadyClaimed, ClaimLost):
+                        pass
+                    except ScanFinished as finished:
+                        return finished.status
+                status = await self._registry.status(scan_id)
+                if status.done:
+                    return status
+                must_run = status.stalled
+                if not must_run:
+                    pause = self._plan.patience(scan_id, time_left(deadline))
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(pause):
+                            await stop.wait()
+                            raise Released
 
-    async def _attempt(self, scan_id: str, owner: str | None) -> ScanStatus:
-        deadline = elapsed() + self._plan.working_time
-        task = cast("asyncio.Task[object]", asyncio.current_task())
-        self._active.add(task)
-        try:
-            return await self._hold(scan_id, owner, deadline)
-        finally:
-            self._active.discard(task)
-            if self._leave is not None and not self._active:
-                self._leave()
-
-    async def _hold(self, scan_id: str, owner: str | None, deadline: float) -> ScanStatus:
+    async def _attempt(self, scan_id: str, owner: str | None, stop: asyncio.Event) -> ScanStatus:
+        began = elapsed()
+        if stop.is_set():
+            raise Released
         async with self._registry.claim(scan_id, owner=owner) as claim:
+            claim.ends_at = began + self._plan.budget
             estimate = Estimate(claim.remaining, self._durations, self._plan.max_concurrency)
-            await Run(claim, self._plan, self._place, estimate, deadline).run()
+            deadline = began + self._plan.working_time
+            await Run(claim, self._plan, self._place, estimate, deadline, stop).run()
         return claim.status
 
-    def _end_background(self, task: asyncio.Task[ScanStatus]) -> None:
+    def _end_background(self, errand: _Errand, task: asyncio.Task[ScanStatus]) -> None:
         self._background.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        self._end_errand(errand)  # also where the task was cancelled before it began
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if not (self._closed and isinstance(error, ClaimLost)):
             logger.error("a background scan ended with %r", error, exc_info=error)
+
+
+async def _all_over(errands: Iterable[_Errand], within: float) -> None:
+    """Wait until all are, or the time is."""
+    left = {errand.over for errand in errands if not errand.over.done()}
+    if left:
+        await asyncio.wait(left, timeout=within)
 
 
 def _nothing() -> None:

@@ -5,64 +5,55 @@ Laws
 - A coroutine is cancelled and given a moment to end; one that swallows its cancellation is closed
   under its feet.
 - What comes at the end of its time, or later, is late.
+- A generator that yields without ever waiting lets the loop go on every few milliseconds.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable
-from contextlib import suppress
-from enum import Enum, auto
+from contextlib import aclosing, suppress
 from typing import Final, cast
 
-from msgspec import Struct
-
-from oppscan.clock import elapsed
-from oppscan.runner.strategies import Collected, Flag, Kind, ScanContext, Strategy
+from oppscan.clock import delay, elapsed
+from oppscan.runner.answers import STOPPED, TIMED_OUT, End, Ended
+from oppscan.runner.collected import Collected
+from oppscan.runner.strategies import Flag, Kind, ScanContext, Strategy
 
 GRACE: Final = 0.2
 """Seconds that a cancelled coroutine is given to end before it is closed."""
 
+BREATH: Final = 0.005
+"""Seconds for which a generator that never waits may hold its loop."""
+
 _HEED: Final = 0.05
 
 
-class End(Enum):
-    """Why an attempt is over."""
-
-    ANSWERED = auto()
-    RAISED = auto()
-    TIMED_OUT = auto()
-    STOPPED = auto()
-
-
-class Ended(Struct, frozen=True):
-    """How an attempt ended: with an answer, an error, or neither."""
-
-    why: End
-    answer: object = None
-    error: BaseException | None = None
-
-
-STOPPED: Final = Ended(End.STOPPED)
-TIMED_OUT: Final = Ended(End.TIMED_OUT)
-
-
-async def guarded(
-    strategy: Strategy, context: ScanContext, collected: Collected, token: Flag
-) -> Ended:
+async def guarded(strategy: Strategy, context: ScanContext, collected: Collected) -> Ended:
     """Run a coroutine function or async generator; an exit must not reach the event loop."""
     try:
         made = strategy.bound(context)()
         if strategy.kind is Kind.COROUTINE:
             return Ended(End.ANSWERED, await cast("Awaitable[object]", made))
-        generator = cast("AsyncGenerator[object]", made)
-        async for item in generator:
-            collected.items.append(item)
-            if token.is_set():
-                await generator.aclose()
-        return Ended(End.ANSWERED, collected.snapshot())
+        async with aclosing(cast("AsyncGenerator[object]", made)) as generator:
+            await _collect(generator, context, collected)
+        return Ended(End.ANSWERED, collected)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, it is the answer
         return Ended(End.RAISED, None, error)
+
+
+async def _collect(
+    generator: AsyncGenerator[object], context: ScanContext, collected: Collected
+) -> None:
+    """Keep what a generator yields, until it ends or should; also one that never waits."""
+    rested = elapsed()
+    async for item in generator:
+        if context.cancelled:
+            return
+        collected.add(item)
+        if elapsed() - rested >= BREATH:
+            await delay(0)
+            rested = elapsed()
 
 
 def ended_of(task: asyncio.Task[Ended]) -> Ended:
@@ -73,7 +64,7 @@ def ended_of(task: asyncio.Task[Ended]) -> Ended:
     return task.result() if error is None else Ended(End.RAISED, None, error)
 
 
-async def put_down(task: asyncio.Task[Ended]) -> None:
+async def put_down(task: asyncio.Task[Ended] | asyncio.Task[None]) -> None:
     """End a task: cancel it, wait a moment, then close its coroutine, which it cannot catch."""
     task.cancel()
     await asyncio.wait({task}, timeout=GRACE)
@@ -83,13 +74,16 @@ async def put_down(task: asyncio.Task[Ended]) -> None:
     with suppress(RuntimeError, asyncio.CancelledError):  # it ignored that too, or answers back
         coroutine.close()  # raises GeneratorExit where it waits
     task.cancel()
+    await asyncio.wait({task}, timeout=GRACE)
+    with suppress(asyncio.CancelledError, asyncio.InvalidStateError):
+        task.exception()  # now it was asked for, and is nobody's business
 
 
 async def run_alone(
     strategy: Strategy, context: ScanContext, collected: Collected, token: Flag
 ) -> Ended:
     """Run a coroutine strategy in a loop of its own, until it ends or its token is set."""
-    task = asyncio.create_task(guarded(strategy, context, collected, token))
+    task = asyncio.create_task(guarded(strategy, context, collected))
     while not (task.done() or context.cancelled):
         await asyncio.wait({task}, timeout=min(_HEED, context.remaining))
     if task.done() and not context.cancelled:

@@ -42,10 +42,15 @@ class _ClientExecutor(Protocol):
 
 def submit(executor: Executor, call: Callable[[], T]) -> Future[T]:
     """Run a call in an executor; raises what its own ``submit`` raises."""
-    dask = sys.modules.get("distributed.cfexecutor")
-    if dask is None or not isinstance(executor, dask.ClientExecutor):
+    if not is_dask(executor):
         return executor.submit(call)
     return _submit_to_dask(cast("_ClientExecutor", executor), call)
+
+
+def is_dask(executor: Executor) -> bool:
+    """Tell whether an executor is one of Dask's: then all that a factory makes share a cluster."""
+    dask = sys.modules.get("distributed.cfexecutor")
+    return dask is not None and isinstance(executor, dask.ClientExecutor)
 
 
 def _submit_to_dask(executor: _ClientExecutor, call: Callable[[], T]) -> Future[T]:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import suppress
+from multiprocessing import active_children
 from typing import Protocol, cast
 
 
@@ -41,6 +42,7 @@ def _shut_down(executor: Executor, processes: Mapping[object, _Process]) -> None
         except TypeError:  # loky's
             cast("Callable[..., None]", executor.shutdown)(wait=False, kill_workers=True)
     _kill_all(processes)  # those that a late task started
+    active_children()  # has those that are dead give back what the system keeps of them
 
 
 def _kill_all(processes: Mapping[object, _Process]) -> None:

@@ -7,12 +7,14 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from oppscan.inputs import describe_error
+from oppscan.runner.collected import Collected
 from oppscan.runner.strategies import (
-    Collected,
     ContextToken,
     Flag,
     ScanContext,
     Strategy,
+    StrategyRaised,
     call_blocking,
 )
 from oppscan.runner.threads import BlockingThreads, Done
@@ -48,16 +50,28 @@ class Place(Protocol):
         """Run a task; ``done(answer, error)`` is called once, in any thread."""
         ...
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a task would begin at once; also where it would be refused at once."""
+        ...
+
     def close(self) -> None:
         """Stop what can be stopped."""
         ...
 
 
 def run_blocking(task: Task) -> object:
-    """Run a function or generator where this is called."""
+    """Run a function or generator where this is called; what it raises is told as text.
+
+    The text is found here, because foreign code finds it, and may take its time.
+    """
     bound, kind = task.strategy.bound(task.context), task.strategy.kind
     late = ContextToken(task.context)
-    return task.finish(call_blocking(bound, kind, task.collected, task.token, late))
+    try:
+        answer = call_blocking(bound, kind, task.collected, task.token, late)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is the answer
+        raise StrategyRaised(describe_error(error, "error")) from None
+    return task.finish(answer)
 
 
 class ThreadPlace:
@@ -72,6 +86,11 @@ class ThreadPlace:
     def start(self, task: Task, done: Done) -> Running:
         """Run a task in a thread; raises `TooManyHungThreads`."""
         return _InThread(self._threads, lambda: self._run(task), done, task.token)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether there is a thread for one more, or none ever again."""
+        return self._threads.has_room
 
     def close(self) -> None:
         """Let idle threads end."""

@@ -8,13 +8,14 @@ Laws
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
 
-from oppscan.errors import InvalidInput, OppscanError, StorageError
-from oppscan.inputs import check_count
+from oppscan.errors import ClaimLost, InvalidInput, OppscanError, StorageError
+from oppscan.inputs import check_count, check_text
 from oppscan.model import ScanStatus
 from oppscan.runner.strategies import Rank, Strategies, Strategy, gather
 from oppscan.ttl import duration
@@ -29,6 +30,10 @@ LOOK_EVERY: Final = 0.1
 
 LEAVE_WITHIN: Final = 5.0
 """Seconds for releasing scans on SIGTERM; hosts are commonly killed ten or more later."""
+
+
+class Released(SystemExit):
+    """Leaves the block of a claim, which releases the scan."""
 
 
 class Plan(Struct, frozen=True):
@@ -74,15 +79,49 @@ class Plan(Struct, frozen=True):
         """Give the names of the strategies to run; ``only`` must name known ones."""
         if only is None:
             return tuple(self.strategies)
-        if isinstance(only, str):
+        if isinstance(only, (str, bytes)) or not isinstance(only, Iterable):
             msg = f"only must be a collection of names, not {only!r}"
             raise InvalidInput(msg)
-        wanted = set(only)
+        wanted = {check_text(name, "each of only") for name in only}
         unknown = wanted - set(self.strategies)
         if unknown:
             msg = f"only: this runner has no strategy {', '.join(sorted(map(repr, unknown)))}"
             raise InvalidInput(msg)
         return tuple(name for name in self.strategies if name in wanted)
+
+
+def take(todo: deque[str], has_room: Callable[[str], bool]) -> str | None:
+    """Take the first that finds room where it runs; None where none does."""
+    for name in todo:
+        if has_room(name):
+            todo.remove(name)  # most often the very first
+            return name
+    return None
+
+
+class Recovery:
+    """A search for stalled scans to finish: until the limit is reached, or the list ends."""
+
+    def __init__(self, limit: int) -> None:
+        self.left = check_count(limit, "limit")
+        self.wanted = limit  # how many to list
+        self.goes_on = True
+        self.finished: list[ScanStatus] = []
+        self._seen: set[str] = set()
+
+    def news(self, stalled: Sequence[ScanStatus]) -> list[str]:
+        """Give the ids in a list that were not looked at before; next time, list more."""
+        found = [status.scan_id for status in stalled if status.scan_id not in self._seen]
+        self._seen.update(found)
+        self.goes_on = len(stalled) >= self.wanted
+        self.wanted *= 2
+        return found
+
+
+def closing_of(scan_id: str) -> ClaimLost:
+    """Tell the caller of a run that its scan was released because the runner was closed."""
+    msg = f"the runner was closed, so scan {scan_id} was released; any worker can resume it"
+    return ClaimLost(msg, scan_id=scan_id)
 
 
 def left_to_others(error: OppscanError) -> str:

@@ -4,7 +4,8 @@ Laws
 - A strategy keeps its place until its outcome is in the store: whoever cannot record starts
   nothing more. Only a quick one, over within `QUICK` seconds, gives its place on at once, so that
   many of them share a commit; at most `UNRECORDED` wait for it, so little work can be lost.
-- No task waits for a place, and one timer serves all strategies.
+- No task waits for a place, and one timer serves all strategies. One that would wait where it is
+  to run, in a full pool, is not started: waiting is no part of its time.
 - A coroutine that is put down keeps its place until it is gone.
 - Stopped for whatever reason, nothing more is started, and what still runs gets no outcome here:
   the rule of finishing, or the next worker, gives it one.
@@ -16,6 +17,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from contextvars import copy_context
 from copy import deepcopy
 from typing import Final
 
@@ -24,15 +26,30 @@ from oppscan.claim import ScanClaim
 from oppscan.clock import delay, elapsed
 from oppscan.drafting import Report, Reported
 from oppscan.model import JSON
-from oppscan.runner.answers import RETRY_PAUSE, failure, finisher, unreached, unwritten
-from oppscan.runner.attempt import STOPPED, TIMED_OUT, End, Ended, ended_of, guarded, put_down
+from oppscan.runner.answers import (
+    RETRY_PAUSE,
+    STOPPED,
+    TIMED_OUT,
+    End,
+    Ended,
+    ended_with,
+    finisher,
+    outcome_of,
+    unreached,
+    unwritten,
+)
+from oppscan.runner.attempt import guarded, put_down
+from oppscan.runner.collected import Collected
 from oppscan.runner.estimate import Estimate
 from oppscan.runner.places import Place, Running, Task
-from oppscan.runner.plan import Plan
-from oppscan.runner.strategies import Collected, Flag, ScanContext, Strategy
+from oppscan.runner.plan import Plan, Released, take
+from oppscan.runner.strategies import Flag, ScanContext, Strategy
 
 QUICK: Final = 0.005
 UNRECORDED: Final = 64
+
+LOOK_EVERY: Final = 0.05
+"""Seconds between looks for room in a pool that other scans use too."""
 
 
 class _Attempt:
@@ -42,6 +59,7 @@ class _Attempt:
         "began",
         "collected",
         "ends_at",
+        "gone",
         "name",
         "over",
         "running",
@@ -50,38 +68,52 @@ class _Attempt:
         "token",
     )
 
-    def __init__(self, name: str, began: float, seconds: float) -> None:
+    def __init__(self, name: str, began: float, seconds: float, limit: int) -> None:
         self.name = name
         self.began = began
         self.seconds = seconds
         self.ends_at: float = began + seconds
-        self.collected = Collected()
+        self.collected = Collected(limit)
         self.token = Flag()
-        self.task: asyncio.Task[Ended] | None = None
+        self.task: asyncio.Task[None] | None = None
         self.running: Running | None = None
-        self.over = False
+        self.over = False  # it has its outcome, or will get none here
+        self.gone = False  # nothing of it runs any more, or can be ended
 
 
 class Run:
-    """One attempt at one scan; ``deadline`` is when its strategies must be through."""
+    """One attempt at one scan; ``deadline`` is when its strategies must be through.
 
-    def __init__(
-        self, claim: ScanClaim, plan: Plan, place: Place, estimate: Estimate, deadline: float
+    ``stop`` is set when the scan is to be released.
+    """
+
+    def __init__(  # noqa: PLR0917 - all that there is to an attempt
+        self,
+        claim: ScanClaim,
+        plan: Plan,
+        place: Place,
+        estimate: Estimate,
+        deadline: float,
+        stop: asyncio.Event | None = None,
     ) -> None:
         self.claim = claim
         self.plan = plan
         self.place = place
         self.deadline = deadline
         self.estimate = estimate
+        self.stop: asyncio.Event = stop or asyncio.Event()
         self.todo: deque[str] = deque()
         self.running: set[_Attempt] = set()
         self._loop = asyncio.get_running_loop()
+        self._variables = copy_context()  # the caller's, for each strategy
+        self._filling = False
         self._reports: list[Report] = []
         self._unrecorded = 0
         self._kept = 0  # places of strategies that are over, and not yet recorded
         self._due = asyncio.Event()
         self._soon: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._look: asyncio.TimerHandle | None = None
         self._rings_at = float("inf")
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -90,19 +122,22 @@ class Run:
         known = [name for name in self.claim.remaining if name in self.plan.strategies]
         self.todo.extend(self.plan.order(known))
         writing = asyncio.create_task(self._write())
-        watcher = asyncio.create_task(self.claim.interrupted())
+        reasons = [asyncio.create_task(why()) for why in (self.claim.interrupted, self.stop.wait)]
         try:
-            await asyncio.wait({writing, watcher}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({writing, *reasons}, return_when=asyncio.FIRST_COMPLETED)
+            released = not writing.done() and self.stop.is_set()
             if not writing.done():
                 self._stop()
             await writing
         finally:
             self._stop()
             self._quiet()  # at once: a second cancellation may end this wait
-            watcher.cancel()
-            writing.cancel()
-            everything = asyncio.gather(watcher, writing, *self._ending, return_exceptions=True)
+            for task in (writing, *reasons):
+                task.cancel()
+            everything = asyncio.gather(writing, *reasons, *self._ending, return_exceptions=True)
             await asyncio.shield(everything)
+        if released:
+            raise Released
         if self.claim.cancel_requested:
             return
         for refused in await self.claim.submit_all(unreached(self.claim, self.plan.strategies)):
@@ -118,7 +153,7 @@ class Run:
 
     def _quiet(self) -> None:
         """Leave no timer behind."""
-        for timer in (self._soon, self._timer):
+        for timer in (self._soon, self._timer, self._look):
             if timer is not None:
                 timer.cancel()
 
@@ -126,6 +161,17 @@ class Run:
 
     def _fill(self) -> None:
         """Start strategies in the places that are free."""
+        if self._filling:
+            return  # one that ended while it was started: who started it goes on
+        self._filling = True
+        try:
+            self._fill_places()
+        finally:
+            self._filling = False
+        if not (self.todo or self.running):
+            self._due.set()
+
+    def _fill_places(self) -> None:
         while (
             self.todo
             and len(self.running) + self._kept < self.plan.max_concurrency
@@ -135,13 +181,25 @@ class Run:
             now = elapsed()
             if now >= self.deadline:
                 self.todo.clear()
-                break
-            self._begin(self.todo.popleft(), now)
+                return
+            name = take(self.todo, self._has_room)
+            if name is None:
+                self._look_again()
+                return
+            self._begin(name, now)
+
+    def _has_room(self, name: str) -> bool:
+        return not self.plan.strategies[name].kind.blocking or self.place.has_room
+
+    def _look_again(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
+        self._look = self._loop.call_later(LOOK_EVERY, self._fill)
 
     def _begin(self, name: str, now: float) -> None:
         strategy = self.plan.strategies[name]
         seconds = min(self.plan.timeout_of(strategy), self.deadline - now)
-        attempt = _Attempt(name, now, seconds)
+        attempt = _Attempt(name, now, seconds, self.claim.limits.max_strategy_bytes)
         self._report(reports.started(self.claim.holding, name))
         self.running.add(attempt)
         try:
@@ -155,10 +213,23 @@ class Run:
         context = self._context(strategy, attempt)
         if strategy.kind.blocking:
             self._launch_elsewhere(strategy, context, attempt)
-            return
-        made = guarded(strategy, context, attempt.collected, attempt.token)
-        attempt.task = self._loop.create_task(made)
-        attempt.task.add_done_callback(lambda task: self._answered(attempt, ended_of(task)))
+        else:
+            attempt.task = self._loop.create_task(self._run_here(strategy, context, attempt))
+
+    async def _run_here(self, strategy: Strategy, context: ScanContext, attempt: _Attempt) -> None:
+        """Run a coroutine; to answer is the last that its task does, which saves a callback."""
+        if attempt.over:
+            return  # stopped before it began
+        try:
+            ended = await guarded(strategy, context, attempt.collected)
+        except KeyboardInterrupt:
+            raise  # the host's own
+        except BaseException as error:
+            if attempt.over:  # put down: the cancellation, or the close, was ours
+                raise
+            ended = Ended(End.RAISED, None, error)
+        attempt.gone = True
+        self._variables.copy().run(self._answered, attempt, ended)  # it starts others
 
     def _launch_elsewhere(
         self, strategy: Strategy, context: ScanContext, attempt: _Attempt
@@ -166,12 +237,12 @@ class Run:
         loop, answered = self._loop, self._answered
 
         def done(answer: object, error: BaseException | None) -> None:
-            ended = Ended(End.ANSWERED, answer) if error is None else Ended(End.RAISED, None, error)
             with suppress(RuntimeError):  # the loop was closed: nobody waits any more
-                loop.call_soon_threadsafe(answered, attempt, ended, elapsed())
+                loop.call_soon_threadsafe(answered, attempt, ended_with(answer, error), elapsed())
 
         finish = finisher(self.claim, attempt.name, self.plan.rank)
         task = Task(strategy, context, attempt.collected, attempt.token, attempt.seconds, finish)
+        attempt.gone = True  # there is nothing of it on this loop
         attempt.running = self.place.start(task, done)
 
     def _context(self, strategy: Strategy, attempt: _Attempt) -> ScanContext:
@@ -205,8 +276,11 @@ class Run:
             took = elapsed() - attempt.began
             self.estimate.finish(attempt.name, took)
             self._kept += took >= QUICK
-            self._report(self._outcome(attempt, ended), at_once=took >= QUICK)
-        if attempt.task is None or attempt.task.done():
+            outcome = outcome_of(
+                self.claim, attempt.name, self.plan.rank, ended, attempt.collected, attempt.seconds
+            )
+            self._report(outcome, at_once=took >= QUICK)
+        if attempt.gone or attempt.task is None:
             self._free(attempt)
             return
         ending = self._loop.create_task(put_down(attempt.task))
@@ -216,18 +290,6 @@ class Run:
     def _free(self, attempt: _Attempt) -> None:
         self.running.discard(attempt)
         self._fill()
-        if not self.running:
-            self._due.set()
-
-    def _outcome(self, attempt: _Attempt, ended: Ended) -> Reported:
-        answer = ended.answer
-        if isinstance(answer, Reported):
-            return answer
-        claim, name, rank = self.claim, attempt.name, self.plan.rank
-        if ended.why is End.ANSWERED:
-            return finisher(claim, name, rank)(answer)
-        error = ended.error or f"timed out after {attempt.seconds:.3g} s"
-        return failure(claim, name, rank, error, attempt.collected.snapshot())
 
     def _ring_at(self, instant: float) -> None:
         """Set the one timer of this run: to the earliest end of a strategy's time."""
@@ -260,11 +322,11 @@ class Run:
         """Write what is reported, batch by batch, until nothing runs and all is written."""
         try:
             self._fill()
-            while self.running or self._reports:
+            while self.running or self._reports or self.todo:
                 await self._due.wait()
                 await self._write_batch()
         finally:
-            self.todo.clear()  # at once: what cannot be recorded must not be started
+            self._stop()  # at once: what cannot be recorded must not be started
 
     async def _write_batch(self) -> None:
         """Write what was reported so far, and give the places on."""
@@ -286,7 +348,7 @@ class Run:
         replaced = set[int]()
         while batch:
             verdicts = await self.claim.submit_all(batch)
-            goes_on = elapsed() < self.deadline
+            goes_on = elapsed() < self.deadline and not self.stop.is_set()
             batch = unwritten(self.claim, batch, verdicts, replaced, goes_on=goes_on)
             if batch:
                 await delay(RETRY_PAUSE)

@@ -6,6 +6,8 @@ Laws
 - None, or nothing yielded, is ``empty``; a list or tuple of JSON objects is what it found; all
   else is a failure that says what came instead.
 - What a generator had yielded before it failed or was stopped is kept with its outcome.
+- A mark says what a strategy is named and may take; what is run is what was given: the bound
+  method, the function with all its decorators.
 """
 
 from __future__ import annotations
@@ -18,14 +20,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum, auto
 from math import isfinite
 from types import FunctionType
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar, overload
 
 from attrs import evolve, field, frozen
+from msgspec import Struct
 
 from oppscan.clock import elapsed
 from oppscan.errors import InvalidInput
 from oppscan.inputs import check_text
 from oppscan.model import JSON
+from oppscan.runner.collected import Collected
 from oppscan.ttl import duration
 
 StrategyCall = Callable[..., object]
@@ -39,7 +43,7 @@ FOREIGN: Final = (Exception, SystemExit, CancelledError, GeneratorExit)
 
 
 class StrategyRaised(Exception):
-    """A strategy raised in another process; its text is all that crosses."""
+    """A strategy raised in a thread or process of its own; its text is all that crosses."""
 
 
 class StrategyLate(Exception):
@@ -57,7 +61,7 @@ class Kind(Enum):
     @property
     def blocking(self) -> bool:
         """Whether it must be kept off an event loop."""
-        return self in {Kind.BLOCKING, Kind.GENERATOR}
+        return self is Kind.BLOCKING or self is Kind.GENERATOR
 
 
 @frozen
@@ -74,8 +78,8 @@ class Strategy:
     def __attrs_post_init__(self) -> None:
         """Refuse what cannot be run, and look at how it is called."""
         object.__setattr__(self, "kind", kind_of(self.call))
-        object.__setattr__(self, "takes_context", takes_context(self.call))
         check_text(self.name, "Strategy.name")
+        object.__setattr__(self, "takes_context", takes_context(self.call, self.name))
         if not callable(self.call):
             msg = f"strategy {self.name!r} must be callable, not {type(self.call).__name__}"
             raise InvalidInput(msg)
@@ -99,20 +103,37 @@ def kind_of(call: object) -> Kind:
     return next((kind for flag, kind in _KINDS if flags & flag), Kind.BLOCKING)
 
 
-def takes_context(call: object) -> bool:
-    """Tell whether a strategy wants a `ScanContext`: its first argument has no default."""
+def takes_context(call: object, name: str = "it") -> bool:
+    """Tell whether a strategy wants a `ScanContext`: its first argument has no default.
+
+    `InvalidInput` for one that wants more than that.
+    """
+    wanted = _required(call)
+    if wanted > 1:
+        msg = f"strategy {name!r} must take a ScanContext, or nothing, not {wanted} arguments"
+        raise InvalidInput(msg)
+    return wanted > 0
+
+
+def _required(call: object) -> int:
+    """Count the arguments without which a strategy cannot be called."""
     if not callable(call):
-        return False
+        return 0
     if isinstance(call, FunctionType) and not hasattr(call, "__wrapped__"):  # the quick way
-        return call.__code__.co_argcount > len(call.__defaults__ or ())
+        code = call.__code__
+        by_name = code.co_kwonlyargcount - len(call.__kwdefaults__ or ())
+        given = code.co_argcount - len(call.__defaults__ or ())
+        return given if not by_name else max(2, given + by_name)
     try:
         parameters = inspect.signature(call).parameters.values()
     except (TypeError, ValueError):
-        return True
-    return any(
-        p.default is p.empty and p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}
-        for p in parameters
-    )
+        return 1
+    wanted = [p for p in parameters if p.default is p.empty and p.kind not in _VARIABLE]
+    by_name = sum(p.kind is p.KEYWORD_ONLY for p in wanted)
+    return len(wanted) if not by_name else max(2, len(wanted))
+
+
+_VARIABLE: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def _unwrapped(call: object) -> object:
@@ -128,19 +149,47 @@ _KINDS: Final = (
 )
 
 
+class _Mark(Struct, frozen=True):
+    """What `strategy` notes on a function."""
+
+    name: str | None
+    timeout: float | None
+    priority: int
+
+
+@overload
+def strategy(call: F, /) -> F: ...
+
+
+@overload
 def strategy(
     *, name: str | None = None, timeout: float | None = None, priority: int = 0
-) -> Callable[[F], F]:
+) -> Callable[[F], F]: ...
+
+
+def strategy(
+    call: F | None = None,
+    /,
+    *,
+    name: str | None = None,
+    timeout: float | None = None,
+    priority: int = 0,
+) -> F | Callable[[F], F]:
     """Mark a function as a strategy: its name (by default its own), timeout and priority.
 
     The function stays what it is, so it can be called, tested and sent to other processes.
     """
 
-    def mark(call: F) -> F:
-        setattr(call, _MARK, Strategy(name or _name_of(call), call, timeout, priority))
-        return call
+    def mark(marked: F) -> F:
+        Strategy(name or _name_of(marked), _nothing, timeout, priority)  # refuses what is wrong
+        setattr(marked, _MARK, _Mark(name, timeout, priority))
+        return marked
 
-    return mark
+    return mark if call is None else mark(call)
+
+
+def _nothing() -> None:
+    """Stand for what is not yet known: a method is bound later."""
 
 
 def _name_of(call: object) -> str:
@@ -177,13 +226,16 @@ def _each(strategies: object) -> Iterable[object]:
 
 
 def _as_strategy(call: object, name: str | None = None) -> Strategy:
-    known = call if isinstance(call, Strategy) else getattr(call, _MARK, None)
-    if isinstance(known, Strategy):
-        return known if name is None else evolve(known, name=name)
+    if isinstance(call, Strategy):
+        return call if name is None else evolve(call, name=name)
     if not callable(call):
         msg = f"a strategy must be callable, not {type(call).__name__}"
         raise InvalidInput(msg)
-    return Strategy(_name_of(call) if name is None else name, call)
+    mark = getattr(call, _MARK, None)
+    if not isinstance(mark, _Mark):
+        mark = _Mark(None, None, 0)
+    name = mark.name if name is None else name
+    return Strategy(_name_of(call) if name is None else name, call, mark.timeout, mark.priority)
 
 
 class Token(Protocol):
@@ -256,17 +308,6 @@ class ContextToken:
         return self.context.cancelled
 
 
-class Collected:
-    """What a strategy has found so far; a snapshot may be taken from another thread."""
-
-    def __init__(self) -> None:
-        self.items: list[object] = []
-
-    def snapshot(self) -> list[object]:
-        """Give what is there by now."""
-        return list(self.items)
-
-
 def call_blocking(
     bound: Callable[[], object],
     kind: Kind,
@@ -283,10 +324,10 @@ def call_blocking(
     for item in bound():  # type: ignore[attr-defined]
         if late is not None and late.is_set():
             break
-        collected.items.append(item)
+        collected.add(item)
         if token.is_set():
             break
-    return collected.snapshot()
+    return collected
 
 
 def opportunities_of(answer: object) -> list[object] | tuple[object, ...]:

@@ -5,8 +5,10 @@ Laws
   *abandoned*: its answer is dropped, its place is free, and its thread is counted as hung until
   the job ends after all.
 - At most ``HUNG_LIMIT`` threads hang; then jobs are refused by name, rather than fill the process.
+  Any job may hang, so whoever starts no more than there `has_room` for never has more threads.
 - Whatever a job raises, SystemExit and KeyboardInterrupt included, is its answer.
-- Threads are daemons, so a hung one never keeps the process from ending.
+- Threads are daemons, so a hung one never keeps the process from ending. One without a job ends
+  after ``IDLE_FOR`` seconds.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from oppscan.errors import OppscanError
 from oppscan.forks import watch_forks
 
 HUNG_LIMIT: Final = 32
+
+IDLE_FOR: Final = 3.0
 
 
 class TooManyHungThreads(OppscanError):
@@ -55,9 +59,10 @@ class BlockingThreads:
     def _begin(self) -> None:
         """Start with no threads: a fork carries none over."""
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the runner's end may come within, by garbage collection
         self._idle = 0
         self._threads = 0
+        self._busy = 0
         self._hung = 0
         self._closed = False
 
@@ -65,6 +70,11 @@ class BlockingThreads:
     def hung(self) -> int:
         """How many threads are held by abandoned jobs."""
         return self._hung
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more job could hang; or none could be started at all."""
+        return self._busy < self._limit or self._hung >= self._limit
 
     def start(self, call: Callable[[], object], done: Done) -> Job:
         """Run ``call`` in a thread; raises `TooManyHungThreads`."""
@@ -77,6 +87,7 @@ class BlockingThreads:
                 )
                 raise TooManyHungThreads(msg)
             self._closed = False
+            self._busy += 1
             if self._idle:
                 self._idle -= 1
             else:
@@ -102,7 +113,7 @@ class BlockingThreads:
             self._jobs.put(None)
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while (job := self._next()) is not None:
             answer: object = None
             error: BaseException | None = None
             try:
@@ -111,6 +122,7 @@ class BlockingThreads:
                 error = raised
             with self._lock:
                 job.ended = True
+                self._busy -= 1
                 self._hung -= job.abandoned
                 closing = self._closed
                 self._idle += not closing
@@ -118,3 +130,14 @@ class BlockingThreads:
             del answer, error, job
             if closing:
                 return
+
+    def _next(self) -> Job | None:
+        """Wait for a job; None where this thread is to end."""
+        while True:
+            try:
+                return self._jobs.get(timeout=IDLE_FOR)
+            except queue.Empty:
+                with self._lock:
+                    if self._idle:  # else a job is on its way to one of those that wait
+                        self._idle -= 1
+                        return None

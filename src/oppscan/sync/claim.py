@@ -177,7 +177,7 @@ class ScanClaim(HeldScan):
     def submit_all(self, reported: Sequence[Report]) -> list[Exception | None]:
         """Queue reports that leave together, and give the verdict on each; for runners."""
         self._refuse_in_child()
-        deadline = self._stores.deadline()
+        deadline = self._write_until()
         queued = [_Queued(report, deadline) for report in reported]
         with self._queue_lock:
             self._queue += queued

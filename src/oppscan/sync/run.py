@@ -22,19 +22,27 @@ from attrs import define
 from oppscan import reports
 from oppscan.clock import elapsed
 from oppscan.drafting import Report, Reported
-from oppscan.runner.answers import RETRY_PAUSE, failure, finisher, unreached, unwritten
-from oppscan.runner.attempt import End, run_alone
+from oppscan.inputs import describe_error
+from oppscan.runner.answers import (
+    RETRY_PAUSE,
+    TIMED_OUT,
+    End,
+    Ended,
+    ended_with,
+    finisher,
+    outcome_of,
+    unreached,
+    unwritten,
+)
+from oppscan.runner.attempt import run_alone
+from oppscan.runner.collected import Collected
 from oppscan.runner.estimate import Estimate
 from oppscan.runner.places import Place, Running, Task, run_blocking
-from oppscan.runner.plan import Plan
-from oppscan.runner.strategies import Collected, Flag, ScanContext, StrategyLate
+from oppscan.runner.plan import Plan, Released, take
+from oppscan.runner.strategies import Flag, ScanContext, StrategyLate, StrategyRaised
 from oppscan.sync.claim import ScanClaim
 
 _MOMENT: Final = 0.05
-
-
-class Released(SystemExit):
-    """Leaves the block of a claim, which releases the scan."""
 
 
 @define(eq=False)
@@ -49,7 +57,7 @@ class _Attempt:
     task: Running | None = None
 
 
-_End = tuple[_Attempt, object, BaseException | None, float]
+_End = tuple[_Attempt, Ended, float]
 
 
 class Run:
@@ -91,66 +99,72 @@ class Run:
     def _fill(self) -> list[Report]:
         """Start strategies in the places that are free."""
         begun: list[Report] = []
-        while self.todo and len(self.running) < self.plan.max_concurrency:
-            name = self.todo.popleft()
+        while len(self.running) < self.plan.max_concurrency:
+            name = take(self.todo, self._has_room)
+            if name is None:
+                break
             begun.append(reports.started(self.claim.holding, name))
             refused = self._begin(name)
             if refused is not None:
                 begun.append(refused)
         return begun
 
+    def _place_of(self, name: str) -> Place:
+        return self.place if self.plan.strategies[name].kind.blocking else self.threads
+
+    def _has_room(self, name: str) -> bool:
+        return self._place_of(name).has_room
+
     def _begin(self, name: str) -> Reported | None:
         strategy = self.plan.strategies[name]
         now = elapsed()
         seconds = min(self.plan.timeout_of(strategy), max(0.0, self.deadline - now))
-        attempt = _Attempt(name, seconds, now + seconds, Collected(), Flag())
         claim = self.claim
+        collected = Collected(claim.limits.max_strategy_bytes)
+        attempt = _Attempt(name, seconds, now + seconds, collected, Flag())
         params, metadata = deepcopy((claim.params, claim.metadata))  # each may change its own
         context = ScanContext(
             claim.owner, claim.scan_id, name, params, metadata, attempt.deadline, attempt.token
         )
         finish = finisher(claim, name, self.plan.rank)
-        task = Task(strategy, context, attempt.collected, attempt.token, seconds, finish)
+        task = Task(strategy, context, collected, attempt.token, seconds, finish)
         ends = self.ends
 
         def done(answer: object, error: BaseException | None) -> None:
-            ends.put((attempt, answer, error, elapsed()))
+            ends.put((attempt, ended_with(answer, error), elapsed()))
 
         self.running.add(attempt)
-        place = self.place if strategy.kind.blocking else self.threads
         try:
-            attempt.task = place.start(task, done)
+            attempt.task = self._place_of(name).start(task, done)
         except Exception as error:  # noqa: BLE001 - no place to run it: that is its failure
-            return self._outcome(attempt, None, error)
+            return self._outcome(attempt, Ended(End.RAISED, None, error))
         return None
 
     def _gather(self) -> list[Report]:
         """Wait a moment for answers, and give the outcomes that are due."""
         found: list[Report] = []
-        wait = min((a.deadline for a in self.running), default=0.0) - elapsed()
+        wait = min((a.deadline for a in self.running), default=self.deadline) - elapsed()
         try:
             end = self.ends.get(timeout=min(_MOMENT, max(0.0, wait)))
             while True:
-                attempt, answer, error, at = end
+                attempt, ended, at = end
                 if attempt in self.running and at < attempt.deadline:
-                    found.append(self._outcome(attempt, answer, error))
+                    found.append(self._outcome(attempt, ended))
                 end = self.ends.get_nowait()
         except queue.Empty:
             pass
         now = elapsed()
         late = [attempt for attempt in self.running if attempt.deadline <= now]
-        return found + [self._outcome(attempt, None, None) for attempt in late]
+        return found + [self._outcome(attempt, TIMED_OUT) for attempt in late]
 
-    def _outcome(self, attempt: _Attempt, answer: object, error: BaseException | None) -> Reported:
-        """Give the outcome of a strategy; with neither answer nor error, its time is over."""
+    def _outcome(self, attempt: _Attempt, ended: Ended) -> Reported:
+        """Give the outcome of a strategy that ended."""
         self._let_go(attempt)
         self.estimate.finish(attempt.name, elapsed() - attempt.deadline + attempt.seconds)
         self.claim.holding.seconds_left = self.estimate.left
-        if isinstance(answer, Reported):
-            return answer
-        ended = error or f"timed out after {attempt.seconds:.3g} s"
-        found = attempt.collected.snapshot()
-        return failure(self.claim, attempt.name, self.plan.rank, ended, found)
+        return outcome_of(
+            self.claim, attempt.name, self.plan.rank, ended, attempt.collected, attempt.seconds
+        )
 
     def _let_go(self, attempt: _Attempt) -> None:
         attempt.token.set()
@@ -179,7 +193,7 @@ def run_any(task: Task) -> object:
         return run_blocking(task)
     ended = asyncio.run(run_alone(task.strategy, task.context, task.collected, task.token))
     if ended.error is not None:
-        raise ended.error
+        raise StrategyRaised(describe_error(ended.error, "error"))
     if ended.why is not End.ANSWERED:
         raise StrategyLate
     return task.finish(ended.answer)

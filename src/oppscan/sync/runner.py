@@ -12,8 +12,11 @@ from contextvars import copy_context
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Self
+from weakref import finalize
 
-from oppscan.clock import elapsed
+from attrs import define
+
+from oppscan.clock import delay_blocking, elapsed
 from oppscan.driver import logger
 from oppscan.errors import (
     ClaimLost,
@@ -26,17 +29,31 @@ from oppscan.forks import watch_forks
 from oppscan.model import Reuse, ScanStatus, Ticket
 from oppscan.runner.estimate import Durations, Estimate
 from oppscan.runner.places import Place, ThreadPlace
-from oppscan.runner.plan import LEAVE_WITHIN, left_to_others, make_plan
-from oppscan.runner.strategies import (
-    Rank,
-    Strategies,
+from oppscan.runner.plan import (
+    LEAVE_WITHIN,
+    LOOK_EVERY,
+    Recovery,
+    Released,
+    closing_of,
+    left_to_others,
+    make_plan,
 )
+from oppscan.runner.strategies import Rank, Strategies
 from oppscan.runner.threads import BlockingThreads
 from oppscan.sync.loops import refuse_in_loop
 from oppscan.sync.registry import ScanRegistry
-from oppscan.sync.run import Released, Run, run_any
+from oppscan.sync.run import Run, run_any
+from oppscan.ttl import duration
 
 SignalHandler = Callable[[int, FrameType | None], object] | int | None
+
+
+@define(eq=False)
+class _Errand:
+    """A scan that a runner sees through, in a thread; ``stop`` tells it to let go."""
+
+    thread: threading.Thread
+    stop: threading.Event
 
 
 class StrategyRunner:
@@ -84,14 +101,17 @@ class StrategyRunner:
         self._durations = Durations()
         self._leaving: Callable[[], None] | None = None
         self._closed = False
+        self._errands: set[_Errand] = set()
         self._have_none()
+        finalize(self, self._place.close).atexit = False
+        finalize(self, self._threads.close).atexit = False
+        finalize(self, _release_all, self._errands)  # also where Python ends without a `close`
         watch_forks(self, StrategyRunner._have_none)
 
     def _have_none(self) -> None:
         """Start with no scans under way: those of the parent are the parent's."""
         self._changed = threading.Condition()
-        self._background: dict[threading.Thread, threading.Event] = {}
-        self._active: dict[threading.Thread, threading.Event] = {}
+        self._errands.clear()
 
     def __enter__(self) -> Self:
         """Give the runner itself."""
@@ -107,18 +127,27 @@ class StrategyRunner:
         self.close()
 
     def close(self, drain: float = 10.0) -> None:
-        """Give running scans ``drain`` seconds to end, then release them for other workers."""
+        """Give running scans ``drain`` seconds to end, then release them for other workers.
+
+        Whoever waits for one that is released gets `ClaimLost`.
+        """
+        seconds = duration(drain, "drain", least=0.0)
         self._closed = True
         with self._changed:
-            self._changed.wait_for(self._is_idle, drain)
-            for stop in [*self._background.values(), *self._active.values()]:
-                stop.set()
+            try:
+                self._changed.wait_for(self._is_idle, seconds)
+            finally:
+                for errand in self._errands:
+                    errand.stop.set()
             self._changed.wait_for(self._is_idle, LEAVE_WITHIN)
         self._place.close()
         self._threads.close()
 
+    aclose = close
+
     def _is_idle(self) -> bool:
-        return not {*self._background, *self._active} - {threading.current_thread()}
+        here = threading.current_thread()
+        return all(errand.thread is here for errand in self._errands)
 
     def release_on_sigterm(self) -> None:
         """On SIGTERM, release all scans for other workers, then let the signal take its course.
@@ -131,20 +160,21 @@ class StrategyRunner:
         def release(number: int, frame: FrameType | None) -> None:
             del number, frame
             self._closed = True
-            for stop in [*self._active.values(), *self._background.values()]:
-                stop.set()
+            for errand in list(self._errands):
+                errand.stop.set()
             self._leaving = partial(self._leave, before)
-            if threading.main_thread() not in self._active:
+            if self._is_idle_here():
                 self._leaving()  # else once this thread's own scan is released
 
         signal.signal(signal.SIGTERM, release)
 
+    def _is_idle_here(self) -> bool:
+        here = threading.current_thread()
+        return all(errand.thread is not here for errand in list(self._errands))
+
     def _leave(self, before: SignalHandler) -> None:
         """Wait until the other threads released their scans, and repeat the signal."""
-        deadline = elapsed() + LEAVE_WITHIN
-        others = {*self._active, *self._background} - {threading.current_thread()}
-        for thread in others:
-            thread.join(max(0.0, deadline - elapsed()))
+        _release_all(self._errands)
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -168,8 +198,7 @@ class StrategyRunner:
         """
         refuse_in_loop("run")
         ticket = self._begin(owner, params, metadata, key, reuse, only)
-        stop = threading.Event()
-        with _released_is_lost(ticket.scan_id):
+        with self._errand(ticket.scan_id) as stop:
             return self._see_through(ticket.scan_id, stop, must_run=ticket.must_run)
 
     def start(
@@ -185,16 +214,15 @@ class StrategyRunner:
         """Start a scan and run it in the background; it can be followed at once."""
         ticket = self._begin(owner, params, metadata, key, reuse, only)
         if ticket.must_run:
-            stop = threading.Event()
+            begun = threading.Event()
             thread = threading.Thread(
                 target=copy_context().run,
-                args=(self._in_background, ticket.scan_id, stop),
+                args=(self._in_background, ticket.scan_id, begun),
                 name=f"oppscan run of {ticket.scan_id}",
                 daemon=True,
             )
-            with self._changed:
-                self._background[thread] = stop
             thread.start()
+            begun.wait()  # then whoever closes this runner knows of it
         return ticket
 
     def resume(self, scan_id: str, *, owner: str | None = None) -> ScanStatus:
@@ -204,8 +232,8 @@ class StrategyRunner:
         """
         refuse_in_loop("resume")
         self._plan.check_open(closed=self._closed)
-        with _released_is_lost(scan_id):
-            return self._attempt(scan_id, owner, threading.Event())
+        with self._errand(scan_id) as stop:
+            return self._attempt(scan_id, owner, stop)
 
     def recover(self, limit: int = 100) -> list[ScanStatus]:
         """Finish up to ``limit`` stalled scans, one after the other; others may do the same.
@@ -214,15 +242,19 @@ class StrategyRunner:
         """
         refuse_in_loop("recover")
         self._plan.check_open(closed=self._closed)
-        finished = []
-        for stalled in self._registry.stalled(limit):
-            try:
-                status = self._registry.status(stalled.scan_id)
-                if self._plan.covers(status):
-                    finished.append(self.resume(stalled.scan_id))
-            except OppscanError as error:
-                logger.info("scan %s: %s", stalled.scan_id, left_to_others(error))
-        return finished
+        recovery = Recovery(limit)
+        while recovery.goes_on:
+            for scan_id in recovery.news(self._registry.stalled(recovery.wanted)):
+                if self._closed or not recovery.left:
+                    return recovery.finished
+                try:
+                    status = self._registry.status(scan_id)
+                    if self._plan.covers(status):
+                        recovery.left -= 1
+                        recovery.finished.append(self.resume(scan_id))
+                except OppscanError as error:
+                    logger.info("scan %s: %s", scan_id, left_to_others(error))
+        return recovery.finished
 
     def _begin(  # noqa: PLR0917 - the arguments of ``run``
         self,
@@ -239,17 +271,33 @@ class StrategyRunner:
             owner, names, params=params, metadata=metadata, key=key, reuse=reuse
         )
 
-    def _in_background(self, scan_id: str, stop: threading.Event) -> None:
+    @contextmanager
+    def _errand(self, scan_id: str) -> Generator[threading.Event]:
+        """See a scan through in this thread; gives what is set when it is to be released."""
+        errand = _Errand(threading.current_thread(), threading.Event())
+        with self._changed:
+            self._errands.add(errand)
+        if self._closed:  # since its scan was started
+            errand.stop.set()
         try:
-            self._see_through(scan_id, stop, must_run=True)
+            yield errand.stop
         except Released:
-            return
-        except (OppscanError, TimeoutError):
-            logger.exception("a background scan ended early")
+            raise closing_of(scan_id) from None
         finally:
             with self._changed:
-                self._background.pop(threading.current_thread(), None)
+                self._errands.discard(errand)
                 self._changed.notify_all()
+            if self._leaving is not None and errand.thread is threading.main_thread():
+                self._leaving()
+
+    def _in_background(self, scan_id: str, begun: threading.Event) -> None:
+        try:
+            with self._errand(scan_id) as stop:
+                begun.set()
+                self._see_through(scan_id, stop, must_run=True)
+        except (OppscanError, TimeoutError) as error:
+            if not (self._closed and isinstance(error, ClaimLost)):
+                logger.exception("a background scan ended early")
 
     def _see_through(self, scan_id: str, stop: threading.Event, *, must_run: bool) -> ScanStatus:
         """Run the scan, or wait for whoever runs it and step in when they die."""
@@ -270,29 +318,24 @@ class StrategyRunner:
                 raise Released
 
     def _attempt(self, scan_id: str, owner: str | None, stop: threading.Event) -> ScanStatus:
-        deadline = elapsed() + self._plan.working_time
-        me = threading.current_thread()
-        with self._changed:
-            self._active[me] = stop
-        try:
-            with self._registry.claim(scan_id, owner=owner) as claim:
-                estimate = Estimate(claim.remaining, self._durations, self._plan.max_concurrency)
-                run = Run(claim, self._plan, self._place, self._threads, estimate)
-                run.run(deadline, stop)
-            return claim.status
-        finally:
-            with self._changed:
-                self._active.pop(me, None)
-                self._changed.notify_all()
-            if self._leaving is not None and me is threading.main_thread():
-                self._leaving()
+        began = elapsed()
+        if stop.is_set():
+            raise Released
+        with self._registry.claim(scan_id, owner=owner) as claim:
+            claim.ends_at = began + self._plan.budget
+            estimate = Estimate(claim.remaining, self._durations, self._plan.max_concurrency)
+            run = Run(claim, self._plan, self._place, self._threads, estimate)
+            run.run(began + self._plan.working_time, stop)
+        return claim.status
 
 
-@contextmanager
-def _released_is_lost(scan_id: str) -> Generator[None]:
-    """Tell the caller of a run that its scan was released because the runner was closed."""
-    try:
-        yield
-    except Released:
-        msg = f"the runner was closed, so scan {scan_id} was released; any worker can resume it"
-        raise ClaimLost(msg, scan_id=scan_id) from None
+def _release_all(errands: set[_Errand]) -> None:
+    """Have all scans released, and wait a moment for those of other threads."""
+    deadline = elapsed() + LEAVE_WITHIN
+    here = threading.current_thread()
+    while (left := [one for one in list(errands) if one.thread is not here]) and (
+        elapsed() < deadline
+    ):
+        for errand in left:
+            errand.stop.set()
+        delay_blocking(LOOK_EVERY / 10)
