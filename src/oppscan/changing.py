@@ -13,7 +13,13 @@ from typing import Final
 from msgspec import Struct
 
 from oppscan import codec, lifecycle, writes
-from oppscan.errors import ScanFinished, StorageUnavailable, TooManyScans
+from oppscan.errors import (
+    CorruptRecord,
+    ScanFinished,
+    ScanLost,
+    StorageUnavailable,
+    TooManyScans,
+)
 from oppscan.flow import Flow, Tell, ask
 from oppscan.holding import Holding
 from oppscan.inputs import key_name, owner_tag
@@ -145,13 +151,24 @@ def _contended(what: str) -> StorageUnavailable:
     return StorageUnavailable(msg)
 
 
+def _check_whole(found: Found, refused: str | None) -> None:
+    """Raise `ScanLost` where a write was refused though the scan stands as that write saw it."""
+    if found.scan.version == refused:
+        scan_id = found.scan.scan_id
+        msg = f"the store lost a part of scan {scan_id}, so it cannot be changed; start it again"
+        raise ScanLost(msg, scan_id=scan_id)
+
+
 def claim(scope: Scope, scan_id: str, owner: str | None) -> Flow[Holding]:
     """Claim a scan: two round trips, one to read it and one to take it."""
     operation = scope.ids.operation()
+    refused = None
     for _ in range(TRIES):
         found = yield from find_stored(scope, Query(scan_id, owner, ALL))
         if found.scan.head.chain == operation:
             return _holding(scope, found)  # taken by an earlier try, whose reply was lost
+        _check_whole(found, refused)
+        refused = found.scan.version
         outcomes = found.events or ()
         taken = lifecycle.claim(found.scan, outcomes, operation, scope.limits)
         if taken is None:
@@ -239,8 +256,11 @@ def _change(
     attempt: Callable[[Found], Flow[ScanStatus | None]],
 ) -> Flow[ScanStatus]:
     """Read and try to change, until nothing changed in between."""
+    refused = None
     for _ in range(TRIES):
         found = yield from find_stored(scope, Query(scan_id, owner, ALL))
+        _check_whole(found, refused)
+        refused = found.scan.version
         changed = yield from attempt(found)
         if changed is not None:
             return changed
@@ -252,14 +272,17 @@ def forget(scope: Scope, scan_id: str, owner: str | None) -> Flow[None]:
     scope.near.forget(scan_id)
     tag = scan_id.partition("-")[0]
     for store in reversed(range(scope.sources.stores)):  # whence it could be copied forward, first
-        reply = yield from ask(store, Resolve(scan_id, tag))
-        seen = reply.sighting
-        if seen is None or not _may_forget(seen, owner):
-            continue
-        names = {LATEST, *((seen.entry.name,) if seen.entry else ())}
-        head = codec.decode_head(seen.head, scan_id)
-        if head is not None:
-            names.add(key_name(head.key))
+        names = {LATEST}
+        try:
+            reply = yield from ask(store, Resolve(scan_id, tag))
+            seen = reply.sighting
+            if seen is None or not _may_forget(seen, owner):
+                continue
+            head = codec.decode_head(seen.head, scan_id)
+            if head is not None:
+                names.add(key_name(head.key))
+        except CorruptRecord:
+            pass  # nobody can read it any more; the owner is in the scan's id too
         yield from ask(store, Apply((), (Erase(scan_id, tag, tuple(sorted(names))),)))
         yield Tell([Event("forgotten", scan_id, owner)])
 
@@ -275,9 +298,10 @@ def _may_forget(seen: Sighting, owner: str | None) -> bool:
 def purge() -> Flow[int]:
     """Drop what is kept no longer from the first store; count the scans that went."""
     gone = 0
-    more = True
-    while more:
-        reply = yield from ask(0, Purge())
+    beyond = ""
+    while True:
+        reply = yield from ask(0, Purge(beyond=beyond))
         gone += reply.scans
-        more = reply.more
-    return gone
+        beyond = reply.beyond
+        if not reply.more:
+            return gone

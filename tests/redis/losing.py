@@ -30,13 +30,11 @@ def lose(backend: StorageBackend, namespace: str, kind: Kind, scan_id: str) -> N
             if pointer and value[12:] == scan:
                 client.hdel(name, pointer)
     elif kind == "index":
-        for letter in "iol":
+        for letter in "io":
             client.delete(layout.key(namespace, letter, tag))
     else:
         client.hdel(layout.key(namespace, "i", tag), scan)
         client.zrem(layout.key(namespace, "o", tag), scan)
-        live = layout.key(namespace, "l", tag)
-        client.zrem(live, *(m for m in client.zrange(live, 0, -1) if m[1:17] == scan), b"none")
 
 
 def keys_of(backend: RedisBackend, namespace: str) -> list[str]:
