@@ -6,7 +6,7 @@
 local call, at, SLACK, TOP, LOOK = redis.call, 2, 1000, 36, 64
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local TYPES, tops, known = {r = 'string', d = 'string', i = 'hash', q = 'hash', o = 'zset', u = 'zset'}, {}, {}
+local TYPES, tops = {r = 'string', d = 'string', i = 'hash', q = 'hash', o = 'zset', u = 'zset'}, {}
 local function take() at = at + 1; return ARGV[at] end
 local function number() return tonumber(take()) end
 local function key() return KEYS[number()] end
@@ -27,9 +27,14 @@ local function stay(name, till)  -- a key that several scans share is never kept
   if left < 0 or now + left < till + SLACK then call('PEXPIREAT', name, text(till + SLACK)) end
 end
 local function live(entry) return int(entry, 2) > now end
-local function entries(i)  -- scan, entry, scan, entry of an owner's index, in no order
-  known[i] = known[i] or call('HGETALL', i)
-  return known[i]
+local function kept(entry) return int(entry, 3) > now end
+local function marked(i, o)  -- scan, entry, scan, entry: at least of all that are marked live
+  local flat = {}
+  if call('HLEN', i) ~= call('ZCARD', o) or call('ZCOUNT', o, '-inf', '(0') > LOOK then return call('HGETALL', i) end
+  for n, scan in ipairs(call('ZRANGEBYSCORE', o, '-inf', '(0')) do
+    flat[n * 2 - 1], flat[n * 2] = scan, call('HGET', i, scan) or ''
+  end
+  return flat
 end
 
 -- The top of a record: stamp, expires, keep, where the head begins, its size, the size of the data.
@@ -59,21 +64,21 @@ function guards.head()
   return int(top, 2) > now and size == int(top, 6) and call('GETRANGE', r, text(head), text(head + #version - 1)) == version
 end
 function guards.free()
-  local q, i, name, others = key(), key(), take(), {}
+  local q, i, o, name, others = key(), key(), key(), take(), {}
   for _ = 1, number() do others[take()] = true end
   local pointer = call('HGET', q, name)
   if pointer and int(pointer, 2) > now then
     return int(pointer, 1) <= now or others[pointer:sub(13)], pointer:sub(13)
   end
-  local all = entries(i)
+  local all = marked(i, o)
   for n = 2, #all, 2 do
     local entry, scan = all[n], all[n - 1]
-    if live(entry) and entry:sub(26, 25 + (entry:byte(25) or 0)) == name and not others[scan] then return false, scan end
+    if live(entry) and not others[scan] and entry:sub(26, 25 + (entry:byte(25) or 0)) == name then return false, scan end
   end
   return true
 end
 function guards.room()
-  local all, limit, count = entries(key()), number(), 0
+  local all, limit, count = marked(key(), key()), number(), 0
   for n = 2, #all, 2 do if live(all[n]) then count = count + 1 end end
   return count < limit
 end
@@ -86,7 +91,7 @@ function changes.save()
   local size, expires = fresh and 0 or call('STRLEN', d), math.max(instant, now + life)
   if data ~= '' then
     size = size + 6 + #data
-    call(fresh and 'SET' or 'APPEND', d, pack(now) .. data)
+    if fresh then call('SET', d, pack(now) .. data) else call('APPEND', d, pack(now) .. data) end
   end
   if logs ~= '' then logs = pack(now) .. logs end
   if anew or over then start = TOP end
@@ -116,40 +121,41 @@ function changes.point()
   local all = call('HGETALL', q)  -- what is pointed at once and never again must go too
   for n = 2, #all, 2 do if int(all[n], 2) <= now then call('HDEL', q, all[n - 1]) end end
 end
-local function thin(i, o, surplus, from)  -- drop those not live of the next few entries
-  for _, scan in ipairs(call('ZRANGE', o, from, from + LOOK - 1)) do
-    local entry = surplus > 0 and (call('HGET', i, scan) or '')
-    if entry and not (live(entry) and int(entry, 3) > now) then
-      call('HDEL', i, scan)
-      call('ZREM', o, scan)
-      surplus = surplus - 1
-    end
+local function thin(i, o, surplus)  -- drop the oldest that are not live; of those marked so, LOOK are looked at
+  local idle = call('ZRANGEBYSCORE', o, '(0', '+inf', 'LIMIT', 0, surplus)
+  for n, scan in ipairs(idle) do idle[n] = {int(call('HGET', i, scan) or '', 1), scan} end
+  for _, scan in ipairs(call('ZREVRANGEBYSCORE', o, '(0', '-inf', 'LIMIT', 0, LOOK)) do
+    local entry = call('HGET', i, scan) or ''
+    if not (live(entry) and kept(entry)) then idle[#idle + 1] = {int(entry, 1), scan} end
   end
-  return surplus
+  table.sort(idle, function(a, b) return a[1] < b[1] end)
+  for n = 1, math.min(surplus, #idle) do
+    call('HDEL', i, idle[n][2])
+    call('ZREM', o, idle[n][2])
+  end
 end
 function changes.enter()
   local i, o, scan, tail, life, till, order, most = key(), key(), take(), take(), number(), now + number(), number(), number()
   if call('HLEN', i) ~= call('ZCARD', o) then
     local all = call('HGETALL', i)
     call('DEL', o)
-    for n = 2, #all, 2 do call('ZADD', o, text(int(all[n], 1)), all[n - 1]) end
+    for n = 2, #all, 2 do call('ZADD', o, text(int(all[n], 1) * (live(all[n]) and -1 or 1)), all[n - 1]) end
   end
   local before = call('HGET', i, scan)
-  local old = before and int(before, 3) > now
-  if before and not old then call('ZREM', o, scan) end
-  if old then order = int(before, 1) elseif order < 0 then
-    local newest = call('ZREVRANGE', o, 0, 0, 'WITHSCORES')[2] or 0
-    order = math.max(now, math.min(newest + 1, 2 ^ 47))
+  local known = before and kept(before)
+  if before and not known then call('ZREM', o, scan) end
+  if known then order = int(before, 1) elseif order < 0 then
+    local last, first = call('ZREVRANGE', o, 0, 0, 'WITHSCORES')[2] or 0, call('ZRANGE', o, 0, 0, 'WITHSCORES')[2] or 0
+    order = math.max(now, math.min(math.max(last + 1, 1 - first), 2 ^ 47))
   else
-    while call('ZCOUNT', o, text(order), text(order)) > 0 do order = order + 1 end
+    while call('ZCOUNT', o, text(order), text(order)) + call('ZCOUNT', o, text(-order), text(-order)) > 0 do order = order + 1 end
   end
   call('HSET', i, scan, pack(order, life > 0 and now + life or 0, till, now) .. tail)
-  call('ZADD', o, text(order), scan)
+  call('ZADD', o, text(life > 0 and -order or order), scan)
   stay(i, till)
   stay(o, till)
-  local surplus = old and 0 or call('HLEN', i) - most
-  if surplus > 0 then surplus = thin(i, o, surplus, 0) end
-  if surplus > 0 then thin(i, o, surplus, now % math.max(1, call('ZCARD', o) - LOOK)) end
+  local surplus = known and 0 or call('HLEN', i) - most
+  if surplus > 0 then thin(i, o, surplus) end
 end
 function changes.erase()
   local r, d, u, member, i, o, q, scan = key(), key(), key(), take(), key(), key(), key(), take()

@@ -26,7 +26,7 @@ from oppscan.errors import StorageMisconfigured
 IN_SCRIPTS: Final = (
     "SET  PX 2000", "TIME", "TYPE", "EXISTS", "GET", "GETRANGE 0 1", "STRLEN", "SETRANGE 0 x",
     "APPEND x", "PTTL", "PEXPIRE 2000", "HGET x", "HSET x x", "HDEL x", "HLEN", "HGETALL",
-    "ZADD 1 x", "ZREM x", "ZCARD", "ZCOUNT 0 1", "ZRANGE 0 1", "ZREVRANGE 0 1",
+    "ZADD 1 x", "ZSCORE x", "ZREM x", "ZCARD", "ZCOUNT 0 1", "ZRANGE 0 1", "ZREVRANGE 0 1",
     "ZRANGEBYSCORE 0 1", "ZREVRANGEBYSCORE 1 0", "PEXPIREAT 1", "DEL",
 )  # fmt: skip
 """What the scripts call, the key left out, with arguments that do no harm to a key of one's own."""

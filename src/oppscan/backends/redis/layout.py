@@ -9,7 +9,7 @@ key, after the hash tag    type    holds
 ``r:scan``                 string  `Record`: a fixed top, the log of spec and events, the head
 ``d:scan``                 string  the data log
 ``i:tag``                  hash    the owner's index: scan → entry
-``o:tag``                  zset    the order of the index: scan by place
+``o:tag``                  zset    the order of the index: scan by place; live ones below zero
 ``q:tag``                  hash    pointers: name → scan
 ``due``                    zset    the shard's scans by due time
 ``n:scan``                 —       no key: the channel of the scan's news

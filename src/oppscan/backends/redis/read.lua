@@ -52,17 +52,30 @@ local function found(scan)
   local id, place, tag = scan:gsub('.', function(c) return string.format('%02x', c:byte()) end), family:match('^(.*})(.*)$')
   return see(scan, place .. 'r:' .. tag .. id, place .. 'd:' .. tag .. id, 0)
 end
-local function rows(top)  -- scan, place, scan, place of an index, newest first
-  if call('HLEN', I) == call('ZCARD', O) then return call('ZREVRANGEBYSCORE', O, top, '-inf', 'WITHSCORES') end
+local function marked()  -- scan, place of those marked live, newest first, and of the others; of all from i, where o is not whole
+  if call('HLEN', I) == call('ZCARD', O) then
+    local top = before and before ~= '' and before
+    return call('ZRANGEBYSCORE', O, top and '(-' .. top or '-inf', '(0', 'WITHSCORES'),
+      how == 'live' and {} or call('ZREVRANGEBYSCORE', O, top and '(' .. top or '+inf', '(0', 'WITHSCORES')
+  end
   local all, sorted, flat = call('HGETALL', I), {}, {}
   for n = 2, #all, 2 do sorted[n / 2] = {all[n - 1], int(all[n], 1)} end
   table.sort(sorted, function(a, b) return a[2] > b[2] end)
   for _, row in ipairs(sorted) do
-    if top == '+inf' or row[2] < tonumber(top:sub(2)) then
-      flat[#flat + 1], flat[#flat + 2] = row[1], row[2]
-    end
+    if row[2] < (tonumber(before) or math.huge) then flat[#flat + 1], flat[#flat + 2] = row[1], -row[2] end
   end
-  return flat
+  return flat, {}
+end
+local function rows()  -- scan, entry, place in the order of an index, newest first
+  local m, n, live, idle = -1, -1, marked()
+  return function()
+    if not live[m + 2] or idle[n + 2] and idle[n + 3] + live[m + 3] > 0 then
+      n = n + 2
+      return idle[n], call('HGET', I, idle[n] or '') or '', idle[n + 1]
+    end
+    m = m + 2
+    return live[m], call('HGET', I, live[m]) or '', -live[m + 1]
+  end
 end
 
 if how == 'scan' then
@@ -70,7 +83,6 @@ if how == 'scan' then
   if listed == 1 or seen[2] and int(seen[2], 3) > now then seen[3] = false end  -- for those whose record is gone
   return {now, call('EXISTS', I), listed, seen}
 end
-local all, seen, order = {}, {}, ''
 if how == 'name' then
   local pointer = call('HGET', Q, name)
   if pointer and int(pointer, 2) > now then
@@ -78,20 +90,19 @@ if how == 'name' then
     if some then return {now, 'latest', listed, sighting} end
   end
 end
-if how == 'live' then all = call('HGETALL', I) else all = rows(before and before ~= '' and '(' .. before or '+inf') end
-for n = 1, #all, 2 do
-  local entry = how == 'live' and all[n + 1] or call('HGET', I, all[n]) or ''
+local seen, order = {}, ''
+for scan, entry, place in rows() do
   local kept = int(entry, 3) > now
   if how == 'live' then
-    if int(entry, 2) > now then seen[#seen + 1] = found(all[n]) end
+    if int(entry, 2) > now then seen[#seen + 1] = found(scan) end
   elseif how == 'name' then
     if kept and (name == '' or entry:sub(26, 25 + (entry:byte(25) or 0)) == name) then
-      local sighting, _, listed = found(all[n])
+      local sighting, _, listed = found(scan)
       return {now, 'owner_index', listed, sighting}
     end
   elseif kept then
     if #seen == tonumber(limit) then return {now, order, seen} end
-    seen[#seen + 1], order = found(all[n]), text(tonumber(all[n + 1]))
+    seen[#seen + 1], order = found(scan), text(tonumber(place))
   end
 end
 return how == 'name' and {now, 'owner_index', 0, false} or {now, '', seen}

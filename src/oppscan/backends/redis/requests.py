@@ -312,10 +312,12 @@ class _Draft:
                 self.arguments += version, int(item.torn)
             case Free():
                 others = [layout.short(scan_id) for scan_id in item.others]
-                self.arguments += "free", self.key("q", item.tag), self.key("i", item.tag)
+                self.arguments.append("free")
+                self.arguments += (self.key(kind, item.tag) for kind in "qio")
                 self.arguments += item.name, len(others), *others
             case Room():
-                self.arguments += "room", self.key("i", item.tag), item.limit
+                self.arguments += "room", self.key("i", item.tag), self.key("o", item.tag)
+                self.arguments.append(item.limit)
             case Save():
                 logs = item.events if item.spec is None else (item.spec, *item.events)
                 self.arguments += "save", self.key("r", item.scan_id), self.key("d", item.scan_id)
