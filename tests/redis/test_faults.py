@@ -183,6 +183,7 @@ def test_too_few_replicas_are_an_outage(asker: Asker, own: Server) -> None:
         client.config_set("min-replicas-to-write", 1)
         with pytest.raises(StorageUnavailable):
             asker.ask(store, WRITE)
+        asker.ask(store, READ)  # reading is as ever
         client.config_set("min-replicas-to-write", 0)
     assert isinstance(asker.ask(store, WRITE), Applied)
 
@@ -191,7 +192,7 @@ def test_a_replica_is_no_place_to_write(asker: Asker, own: Server) -> None:
     with running(Server("valkey-9.1", f"replicaof 127.0.0.1 {own.port}")) as (replica,):
         store = asker.open(replica.url)
         for sent in (WRITE, READ):  # nor is it one to read, once it is asked for more than a string
-            with pytest.raises(StorageUnavailable, match="READONLY"):
+            with pytest.raises(StorageUnavailable, match="(?i)read.?only"):
                 asker.ask(store, sent)
         with replica.client() as client:
             client.execute_command("REPLICAOF", "NO", "ONE")

@@ -85,7 +85,7 @@ class Pair:
         if not agrees and self.bare_reads and isinstance(request, Resolve):
             self._agrees_soon_after(request, got)
             return got
-        assert agrees, (got, wanted)
+        assert agrees, (request, got, wanted)
         return got
 
     def _agrees_soon_after(self, request: Resolve, got: Resolved) -> None:

@@ -152,8 +152,8 @@ function changes.enter()
   end
   call('HSET', i, scan, pack(order, life > 0 and now + life or 0, till, now) .. tail)
   call('ZADD', o, text(life > 0 and -order or order), scan)
-  stay(i, till)
-  stay(o, till)
+  stay(i, math.max(till, now + life))
+  stay(o, math.max(till, now + life))
   local surplus = known and 0 or call('HLEN', i) - most
   if surplus > 0 then thin(i, o, surplus) end
 end
@@ -161,7 +161,7 @@ function changes.erase()
   local r, d, u, member, i, o, q, scan = key(), key(), key(), take(), key(), key(), key(), take()
   local names, entry = {}, call('HGET', i, scan) or ''
   for n = 1, number() do names[n] = take() end
-  names[#names + 1] = entry:sub(26, 25 + (entry:byte(25) or 0))
+  if kept(entry) then names[#names + 1] = entry:sub(26, 25 + (entry:byte(25) or 0)) end
   for _, name in ipairs(names) do
     if (call('HGET', q, name) or ''):sub(13) == scan then call('HDEL', q, name) end
   end

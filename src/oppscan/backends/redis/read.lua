@@ -5,7 +5,8 @@
 local call = redis.call
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local how, want_data, family, name, limit, before = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local how, want_data, family, name, limit = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[4], ARGV[5]
+local before = how == 'list' and ARGV[6] ~= '' and ARGV[6]
 local I, O, Q, DUE = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 if how == 'time' then return {now} end
 local tried = redis.pcall('HDEL', I, '')  -- there is no such field; but a replica would not take it
@@ -54,15 +55,14 @@ local function found(scan)
 end
 local function marked()  -- scan, place of those marked live, newest first, and of the others; of all from i, where o is not whole
   if call('HLEN', I) == call('ZCARD', O) then
-    local top = before and before ~= '' and before
-    return call('ZRANGEBYSCORE', O, top and '(-' .. top or '-inf', '(0', 'WITHSCORES'),
-      how == 'live' and {} or call('ZREVRANGEBYSCORE', O, top and '(' .. top or '+inf', '(0', 'WITHSCORES')
+    return call('ZRANGEBYSCORE', O, before and '(-' .. before or '-inf', '(0', 'WITHSCORES'),
+      how == 'live' and {} or call('ZREVRANGEBYSCORE', O, before and '(' .. before or '+inf', '(0', 'WITHSCORES')
   end
   local all, sorted, flat = call('HGETALL', I), {}, {}
   for n = 2, #all, 2 do sorted[n / 2] = {all[n - 1], int(all[n], 1)} end
   table.sort(sorted, function(a, b) return a[2] > b[2] end)
   for _, row in ipairs(sorted) do
-    if row[2] < (tonumber(before) or math.huge) then flat[#flat + 1], flat[#flat + 2] = row[1], -row[2] end
+    if row[2] < tonumber(before or math.huge) then flat[#flat + 1], flat[#flat + 2] = row[1], -row[2] end
   end
   return flat, {}
 end
