@@ -192,7 +192,7 @@ def test_a_replica_is_no_place_to_write(asker: Asker, own: Server) -> None:
     with running(Server("valkey-9.1", f"replicaof 127.0.0.1 {own.port}")) as (replica,):
         store = asker.open(replica.url)
         for sent in (WRITE, READ):  # nor is it one to read, once it is asked for more than a string
-            with pytest.raises(StorageUnavailable, match="(?i)read.?only"):
+            with pytest.raises(StorageUnavailable, match=r"(?i)read.?only"):
                 asker.ask(store, sent)
         with replica.client() as client:
             client.execute_command("REPLICAOF", "NO", "ONE")
