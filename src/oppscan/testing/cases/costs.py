@@ -12,10 +12,12 @@ from oppscan import (
 )
 from oppscan.backends.base import StorageBackend
 from oppscan.ops import Apply, Erase, Resolve, Save
-from oppscan.record import after
 from oppscan.testing.cases.base import Cases
 from oppscan.testing.faults import Fault
 from oppscan.testing.world import World, outcome_of
+
+
+_FAR = 10**13  # an instant beyond every clock of a test
 
 
 class CostCases(Cases):
@@ -152,7 +154,7 @@ class CorruptCases(Cases):
 
 
 async def _overwrite(world: World, store: StorageBackend, scan_id: str, body: bytes) -> None:
-    put = Save(scan_id, "0" * 16, body, 200_000, None, (after(100_000),))
+    put = Save(scan_id, "0" * 16, body, 200_000, None, (_FAR,))
     await world.request(store, Apply((), (put,)))
 
 
