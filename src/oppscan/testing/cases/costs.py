@@ -16,7 +16,6 @@ from oppscan.testing.cases.base import Cases
 from oppscan.testing.faults import Fault
 from oppscan.testing.world import World, outcome_of
 
-
 _FAR = 10**13  # an instant beyond every clock of a test
 
 
