@@ -28,9 +28,11 @@ local function stay(name, till)  -- a key that several scans share is never kept
 end
 local function live(entry) return int(entry, 2) > now end
 local function kept(entry) return int(entry, 3) > now end
+local function name_of(entry) return entry:sub(26, 25 + (entry:byte(25) or 0)) end
+local function ordered(i, o) return call('HLEN', i) == call('ZCARD', o) end
 local function marked(i, o)  -- scan, entry, scan, entry: at least of all that are marked live
-  local flat = {}
-  if call('HLEN', i) ~= call('ZCARD', o) or call('ZCOUNT', o, '-inf', '(0') > LOOK then return call('HGETALL', i) end
+  local flat, few = {}, ordered(i, o) and call('ZCOUNT', o, '-inf', '(0') <= LOOK
+  if not few then return call('HGETALL', i) end
   for n, scan in ipairs(call('ZRANGEBYSCORE', o, '-inf', '(0')) do
     flat[n * 2 - 1], flat[n * 2] = scan, call('HGET', i, scan) or ''
   end
@@ -51,7 +53,8 @@ for k, name in ipairs(KEYS) do
 end
 for _ = 1, number() do  -- what the changes will read of a hash is no shorter than what makes sense
   local name, field, least = key(), take(), number()
-  if #(call('HGET', name, field) or ('x'):rep(least)) < least then return redis.error_reply('WRONGTYPE ' .. name) end
+  local value = call('HGET', name, field)
+  if value and #value < least then return redis.error_reply('WRONGTYPE ' .. name) end
 end
 
 local guards, changes, channels = {}, {}, {}
@@ -61,7 +64,8 @@ function guards.head()
   if torn and (size == 0 or top ~= '' and int(top, 2) <= now) then return false end
   if version == '' or int(top, 3) <= now then return version == '' and int(top, 3) <= now end
   local head = int(top, 4)
-  return int(top, 2) > now and size == int(top, 6) and call('GETRANGE', r, text(head), text(head + #version - 1)) == version
+  local stored = call('GETRANGE', r, text(head), text(head + #version - 1))
+  return int(top, 2) > now and size == int(top, 6) and stored == version
 end
 function guards.free()
   local q, i, o, name, others = key(), key(), key(), take(), {}
@@ -73,7 +77,7 @@ function guards.free()
   local all = marked(i, o)
   for n = 2, #all, 2 do
     local entry, scan = all[n], all[n - 1]
-    if live(entry) and not others[scan] and entry:sub(26, 25 + (entry:byte(25) or 0)) == name then return false, scan end
+    if live(entry) and not others[scan] and name_of(entry) == name then return false, scan end
   end
   return true
 end
@@ -84,8 +88,9 @@ function guards.room()
 end
 
 function changes.save()
-  local r, d, u, member, instant, life, keep, due = key(), key(), key(), take(), number(), number(), now + number(), take()
-  local head, anew, logs, fresh, data, channel = take(), take() == '1', take(), take() == '1', take(), take()
+  local r, d, u, member, instant, life = key(), key(), key(), take(), number(), number()
+  local keep, due, head, anew, logs = now + number(), take(), take(), take() == '1', take()
+  local fresh, data, channel = take() == '1', take(), take()
   local over, start = int(tops[r], 2) <= now, int(tops[r], 4)
   fresh = fresh or tops[r] ~= '' and over
   local size, expires = fresh and 0 or call('STRLEN', d), math.max(instant, now + life)
@@ -121,7 +126,7 @@ function changes.point()
   local all = call('HGETALL', q)  -- what is pointed at once and never again must go too
   for n = 2, #all, 2 do if int(all[n], 2) <= now then call('HDEL', q, all[n - 1]) end end
 end
-local function thin(i, o, surplus)  -- drop the oldest that are not live; of those marked so, LOOK are looked at
+local function thin(i, o, surplus)  -- drop the oldest that are not live; LOOK of those marked so are looked at
   local idle = call('ZRANGEBYSCORE', o, '(0', '+inf', 'LIMIT', 0, surplus)
   for n, scan in ipairs(idle) do idle[n] = {int(call('HGET', i, scan) or '', 1), scan} end
   for _, scan in ipairs(call('ZREVRANGEBYSCORE', o, '(0', '-inf', 'LIMIT', 0, LOOK)) do
@@ -135,20 +140,24 @@ local function thin(i, o, surplus)  -- drop the oldest that are not live; of tho
   end
 end
 function changes.enter()
-  local i, o, scan, tail, life, till, order, most = key(), key(), take(), take(), number(), now + number(), number(), number()
-  if call('HLEN', i) ~= call('ZCARD', o) then
+  local i, o, scan, tail, life = key(), key(), take(), take(), number()
+  local till, order, most = now + number(), number(), number()
+  if not ordered(i, o) then
     local all = call('HGETALL', i)
     call('DEL', o)
-    for n = 2, #all, 2 do call('ZADD', o, text(int(all[n], 1) * (live(all[n]) and -1 or 1)), all[n - 1]) end
+    for n = 2, #all, 2 do
+      call('ZADD', o, text(int(all[n], 1) * (live(all[n]) and -1 or 1)), all[n - 1])
+    end
   end
   local before = call('HGET', i, scan)
   local known = before and kept(before)
   if before and not known then call('ZREM', o, scan) end
   if known then order = int(before, 1) elseif order < 0 then
-    local last, first = call('ZREVRANGE', o, 0, 0, 'WITHSCORES')[2] or 0, call('ZRANGE', o, 0, 0, 'WITHSCORES')[2] or 0
-    order = math.max(now, math.min(math.max(last + 1, 1 - first), 2 ^ 47))
+    local idle, alive = call('ZREVRANGE', o, 0, 0, 'WITHSCORES')[2], call('ZRANGE', o, 0, 0, 'WITHSCORES')[2]
+    order = math.max(now, math.min(math.max(1 + (idle or 0), 1 - (alive or 0)), 2 ^ 47))
   else
-    while call('ZCOUNT', o, text(order), text(order)) + call('ZCOUNT', o, text(-order), text(-order)) > 0 do order = order + 1 end
+    local function taken(n) return call('ZCOUNT', o, text(n), text(n)) > 0 end
+    while taken(order) or taken(-order) do order = order + 1 end
   end
   call('HSET', i, scan, pack(order, life > 0 and now + life or 0, till, now) .. tail)
   call('ZADD', o, text(life > 0 and -order or order), scan)
@@ -161,7 +170,7 @@ function changes.erase()
   local r, d, u, member, i, o, q, scan = key(), key(), key(), take(), key(), key(), key(), take()
   local names, entry = {}, call('HGET', i, scan) or ''
   for n = 1, number() do names[n] = take() end
-  if kept(entry) then names[#names + 1] = entry:sub(26, 25 + (entry:byte(25) or 0)) end
+  if kept(entry) then names[#names + 1] = name_of(entry) end
   for _, name in ipairs(names) do
     if (call('HGET', q, name) or ''):sub(13) == scan then call('HDEL', q, name) end
   end

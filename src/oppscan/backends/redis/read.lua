@@ -10,7 +10,9 @@ local before = how == 'list' and ARGV[6] ~= '' and ARGV[6]
 local I, O, Q, DUE = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 if how == 'time' then return {now} end
 local tried = redis.pcall('HDEL', I, '')  -- there is no such field; but a replica would not take it
-if type(tried) == 'table' and tried.err:find('READONLY', 1, true) then return redis.error_reply('READONLY ' .. tried.err) end
+if type(tried) == 'table' and tried.err:find('READONLY', 1, true) then
+  return redis.error_reply('READONLY ' .. tried.err)
+end
 
 local function text(n) return string.format('%.0f', n) end
 local function int(s, nth)  -- 0 where there is none
@@ -50,19 +52,21 @@ local function see(scan, r, d, from)
   return {scan, record, entry, size, first, groups}, head or kept or not record and size > 0, listed
 end
 local function found(scan)
-  local id, place, tag = scan:gsub('.', function(c) return string.format('%02x', c:byte()) end), family:match('^(.*})(.*)$')
+  local id = scan:gsub('.', function(c) return string.format('%02x', c:byte()) end)
+  local place, tag = family:match('^(.*})(.*)$')
   return see(scan, place .. 'r:' .. tag .. id, place .. 'd:' .. tag .. id, 0)
 end
-local function marked()  -- scan, place of those marked live, newest first, and of the others; of all from i, where o is not whole
+local function marked()  -- scan, place, scan, place, newest first: of those marked live, and of the others
   if call('HLEN', I) == call('ZCARD', O) then
     return call('ZRANGEBYSCORE', O, before and '(-' .. before or '-inf', '(0', 'WITHSCORES'),
       how == 'live' and {} or call('ZREVRANGEBYSCORE', O, before and '(' .. before or '+inf', '(0', 'WITHSCORES')
   end
-  local all, sorted, flat = call('HGETALL', I), {}, {}
+  local all, sorted, flat = call('HGETALL', I), {}, {}  -- where o is not whole
   for n = 2, #all, 2 do sorted[n / 2] = {all[n - 1], int(all[n], 1)} end
   table.sort(sorted, function(a, b) return a[2] > b[2] end)
   for _, row in ipairs(sorted) do
-    if row[2] < tonumber(before or math.huge) then flat[#flat + 1], flat[#flat + 2] = row[1], -row[2] end
+    local later = before and row[2] >= tonumber(before)
+    if not later then flat[#flat + 1], flat[#flat + 2] = row[1], -row[2] end
   end
   return flat, {}
 end
@@ -80,7 +84,7 @@ end
 
 if how == 'scan' then
   local seen, _, listed = see(name, KEYS[2], KEYS[3], tonumber(limit))
-  if listed == 1 or seen[2] and int(seen[2], 3) > now then seen[3] = false end  -- for those whose record is gone
+  if seen[2] and int(seen[2], 3) > now then seen[3] = false end  -- for those whose record is gone
   return {now, call('EXISTS', I), listed, seen}
 end
 if how == 'name' then
