@@ -10,8 +10,10 @@ from fakeredis import FakeServer, FakeStrictRedis
 
 import oppscan.sync
 from oppscan.backends.redis import RedisBackend, layout
-from oppscan.backends.redis.requests import BITE
-from oppscan.ops import Apply, Enter, Purge, Purged, SelectOwned
+from oppscan.backends.redis.records import Records
+from oppscan.backends.redis.requests import BITE, plan
+from oppscan.backends.redis.steps import Moment, Spread
+from oppscan.ops import Apply, Enter, Purge, Purged, SelectDue, SelectOwned
 from oppscan.testing.clock import ManualClock
 from tests.redis.servers import Server
 from tests.redis.stepped import own_clocks_stand_still
@@ -45,6 +47,14 @@ def test_g12_purging_in_small_bites_drops_all_and_says_when_it_is_done(
     for tag in TAGS:
         left = store.execute_blocking(SelectOwned(tag, 9), SPACE, 1.0)
         assert [item.scan_id for item in left.sightings] == [scan_of(tag, 2)]
+
+
+def test_what_is_not_due_yet_is_not_even_looked_at() -> None:
+    steps = plan(SelectDue(3), SPACE, lambda _: True, Records())
+    assert isinstance(next(steps), Moment)
+    looks = steps.send(LONG)
+    assert isinstance(looks, Spread)
+    assert {command[3] for command in looks.commands} == {LONG}
 
 
 @pytest.mark.parametrize("name", ["valkey", "valkey_cluster"])
