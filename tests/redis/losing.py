@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from oppscan.backends.base import StorageBackend
 from oppscan.backends.redis import RedisBackend, layout
-from oppscan.backends.redis.requests import due_member
 from oppscan.testing.loss import Kind
 
 WHOLE: Final[dict[str, str]] = {"head": "r", "spec": "r", "events": "r", "data": "d"}
@@ -21,7 +20,7 @@ def lose(backend: StorageBackend, namespace: str, kind: Kind, scan_id: str) -> N
     if kind in WHOLE:
         client.delete(layout.key(namespace, WHOLE[kind], scan_id))
     elif kind == "due":
-        client.zrem(layout.due_key(namespace, layout.shard_of(tag)), due_member(scan_id))
+        client.zrem(layout.due_key(namespace, layout.shard_of(tag)), layout.due_member(scan_id))
     elif kind == "latest":
         client.hdel(layout.key(namespace, "q", tag), "")
     elif kind == "pointer":

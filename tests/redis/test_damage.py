@@ -123,6 +123,12 @@ def test_a_scan_that_nobody_can_read_hides_no_other_stalled_one(url: str) -> Non
     for junk in JUNK:
         _put(shop, "r", broken, junk)
         assert [status.scan_id for status in shop.registry.stalled()] == [whole]
+    due = shop.key("u", broken)
+    for score in (float("-inf"), 0, 1e300):  # nor does what is no scan at all
+        shop.client.zadd(due, {b"\x97": score, f"{broken[:16]}-".encode(): score})
+        assert [status.scan_id for status in shop.registry.stalled()] == [whole]
+        shop.client.zrem(due, b"\x97", f"{broken[:16]}-")
+    shop.client.zadd(due, {b"\x97": 1})
     shop.registry.purge()
     assert shop.client.zcard(shop.key("u", broken)) == (broken[:2] == whole[:2])
     shop.registry.close()

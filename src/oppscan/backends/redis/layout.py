@@ -48,6 +48,9 @@ SLACK: Final = 1000
 PACK_FROM: Final = 160
 """Bytes; what is shorter gains too little by deflating to pay for the time."""
 
+_MEMBER: Final = (16, 16)
+"""The sizes of the two parts of a member of a due set."""
+
 _MORE: Final = 0x80
 """In a number of varying length: seven bits a byte, and this one where more follow."""
 
@@ -86,6 +89,19 @@ def short(scan_id: str) -> bytes:
 def long(tag: str, suffix: bytes) -> str:
     """Give back the id that `short` shortened."""
     return f"{tag}-{suffix.hex()}"
+
+
+def due_member(scan_id: str) -> bytes:
+    """Give the member that stands for a scan in its shard's due set."""
+    return scan_id.partition("-")[0].encode() + b"-" + short(scan_id)
+
+
+def id_of_member(member: bytes, shard: str) -> str:
+    """Give the scan that a member of a shard's due set stands for; one that is none, for junk."""
+    tag, _, suffix = member.partition(b"-")
+    if tag.isalnum() and tag.startswith(shard.encode()) and (len(tag), len(suffix)) == _MEMBER:
+        return long(tag.decode(), suffix)
+    return long(shard + "0" * 14, b"\0" * 16)
 
 
 # --- Numbers ------------------------------------------------------------------------------------

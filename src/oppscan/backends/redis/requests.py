@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
+from math import isfinite
 from typing import Any, Final, TypeVar, assert_never, cast
 
 from msgspec.structs import replace
@@ -175,30 +176,43 @@ def _select_due(namespace: str, request: SelectDue, timely: Timely) -> Plan[Sele
             for shard in SHARDS
         )
     )
+    found = (
+        (shard, row)
+        for shard, reply in zip(SHARDS * len(spans), replies, strict=True)
+        for row in _scored(reply)
+    )
     rows = sorted(
-        (due, id_of_member(member)) for reply in replies for due, member in _scored(reply)
+        (due, layout.id_of_member(member, shard), member) for shard, (due, member) in found
     )
     if past:
         rows = [row for row in rows if (row[0], f"{row[1]}!") > (int(due_from), past)]
-    page = [scan_id for _, scan_id in rows[: request.limit]]
-    raws = yield Spread(tuple(command for scan in page for command in _of_due(namespace, scan)))
+    page = rows[: request.limit]
+    raws = yield Spread(tuple(command for row in page for command in _of_due(namespace, row[1])))
     seen: list[Sighting] = []
-    over: list[str] = []
-    for scan, raw, entry in zip(page, raws[::2], raws[1::2], strict=True):
-        try:
-            found = sighted(scan, raw, now, _BOTH)
-            found = replace(found, entry=layout.read_entry(entry, now, f"scan {scan}"))
-        except CorruptRecord:
-            found = None  # that nobody can read it is told to who asks for it
-        if found is None or layout.expires_of(raw) <= now:
-            over.append(scan)
+    over: dict[str, list[bytes]] = {}
+    for (_, scan, member), raw, entry in zip(page, raws[::2], raws[1::2], strict=True):
+        sighting = _due_sighting(scan, raw, entry, now)
+        if sighting is None:
+            over.setdefault(layout.shard_of(scan), []).append(member)
         else:
-            seen.append(found)
-    for shard in sorted({layout.shard_of(scan_id) for scan_id in over}):
-        yield _forget_due(namespace, shard, [scan for scan in over if scan.startswith(shard)])
-    whole = len(page) == request.limit
-    more = f"{rows[len(page) - 1][0]}/{page[-1]}!" if whole else None
+            seen.append(sighting)
+    for shard, members in over.items():
+        yield _forget_due(namespace, shard, members)
+    more = f"{page[-1][0]}/{page[-1][1]}!" if len(page) == request.limit else None
     return Selected(now, tuple(seen), more)
+
+
+def _due_sighting(scan: str, raw: bytes | None, entry: bytes | None, now: int) -> Sighting | None:
+    """Give a scan that is due; None where it has expired, or nobody can read it.
+
+    That it cannot be read is told to who asks for it, and hides no other.
+    """
+    try:
+        seen = sighted(scan, raw, now, _BOTH)
+        seen = replace(seen, entry=layout.read_entry(entry, now, f"scan {scan}"))
+    except CorruptRecord:
+        return None
+    return seen if layout.expires_of(raw) > now else None
 
 
 def _of_due(namespace: str, scan_id: str) -> tuple[tuple[Argument, ...], ...]:
@@ -212,24 +226,19 @@ def _of_due(namespace: str, scan_id: str) -> tuple[tuple[Argument, ...], ...]:
 def _scored(reply: Sequence[Any]) -> list[tuple[int, bytes]]:
     """Read members with scores, whichever way the client parsed them."""
     if reply and isinstance(reply[0], (list, tuple)):
-        return [(int(score), member) for member, score in reply]
-    return [(int(float(reply[n + 1])), reply[n]) for n in range(0, len(reply), 2)]
+        return [(_place(score), member) for member, score in reply]
+    return [(_place(reply[n + 1]), reply[n]) for n in range(0, len(reply), 2)]
 
 
-def due_member(scan_id: str) -> bytes:
-    """Give the member that stands for a scan in its shard's due set."""
-    return scan_id.partition("-")[0].encode() + b"-" + layout.short(scan_id)
+def _place(score: float | bytes) -> int:
+    """Read a score; one that no script of ours can have put counts as the lowest."""
+    return int(float(score)) if isfinite(float(score)) else 0
 
 
-def id_of_member(member: bytes) -> str:
-    """Give the scan that a member of a due set stands for."""
-    tag, _, suffix = member.partition(b"-")
-    return layout.long(tag.decode(), suffix)
-
-
-def _forget_due(namespace: str, shard: str, scans: Sequence[str]) -> Run:
+def _forget_due(namespace: str, shard: str, members: Sequence[bytes]) -> Run:
+    scans = (layout.id_of_member(member, shard) for member in members)
     keys = (layout.due_key(namespace, shard), *(layout.key(namespace, "r", scan) for scan in scans))
-    return Run(SWEEP, keys, (0, *(due_member(scan) for scan in scans)), writes=True)
+    return Run(SWEEP, keys, (0, *members), writes=True)
 
 
 OWNERS: Final = 16
@@ -250,7 +259,7 @@ def _purge(namespace: str, request: Purge, timely: Timely) -> Plan[Purged]:
         )
         for shard, members in zip(SHARDS, dues, strict=True):
             if members:
-                yield _forget_due(namespace, shard, [id_of_member(member) for member in members])
+                yield _forget_due(namespace, shard, members)
     found = sorted(
         index.rpartition(":")[2] for index in (yield Keys(layout.index_pattern(namespace)))
     )
@@ -321,7 +330,7 @@ class _Draft:
             case Save():
                 logs = item.events if item.spec is None else (item.spec, *item.events)
                 self.arguments += "save", self.key("r", item.scan_id), self.key("d", item.scan_id)
-                self.arguments += self.key("u", item.scan_id), due_member(item.scan_id)
+                self.arguments += self.key("u", item.scan_id), layout.due_member(item.scan_id)
                 self.arguments += *expiry(item), item.keep, "" if item.due is None else item.due
                 self.arguments.append(layout.head_bytes(item.version, item.body))
                 self.arguments += int(item.spec is not None), layout.pack_group(logs)
@@ -340,7 +349,7 @@ class _Draft:
             case Erase():
                 self.arguments.append("erase")
                 self.arguments += (self.key(kind, item.scan_id, whatever=True) for kind in "rd")
-                self.arguments += self.key("u", item.scan_id), due_member(item.scan_id)
+                self.arguments += self.key("u", item.scan_id), layout.due_member(item.scan_id)
                 self.arguments += (self.key(kind, item.tag) for kind in "ioq")
                 self.arguments += layout.short(item.scan_id), len(item.names), *item.names
                 self.arguments.append(self.channel(item.scan_id))
