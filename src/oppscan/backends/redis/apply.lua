@@ -94,19 +94,20 @@ function changes.save()
   local over, start = int(tops[r], 2) <= now, int(tops[r], 4)
   fresh = fresh or tops[r] ~= '' and over
   local size, expires = fresh and 0 or call('STRLEN', d), math.max(instant, now + life)
+  keep = math.max(keep, expires)
   if data ~= '' then
     size = size + 6 + #data
     if fresh then call('SET', d, pack(now) .. data) else call('APPEND', d, pack(now) .. data) end
   end
   if logs ~= '' then logs = pack(now) .. logs end
   if anew or over then start = TOP end
-  tops[r] = pack(now, expires, math.max(keep, expires), start + #logs, #head, size)
+  tops[r] = pack(now, expires, keep, start + #logs, #head, size)
   if start == TOP then call('SET', r, tops[r] .. logs .. head) else
     call('SETRANGE', r, text(start), logs .. head)
     call('SETRANGE', r, 0, tops[r])
   end
   if fresh and data == '' then call('DEL', d) end
-  call('PEXPIREAT', r, text(math.max(keep, expires) + SLACK))
+  call('PEXPIREAT', r, text(keep + SLACK))
   call('PEXPIREAT', d, text(expires + SLACK))
   if channel ~= '' then channels[#channels + 1] = channel end
   if due == '' then return call('ZREM', u, member) end
