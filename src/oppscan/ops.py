@@ -221,7 +221,7 @@ class Save(Struct, frozen=True):
     never). It replaces the due time before. ``news``: those who watch the scan want to look.
 
     ``spec``: the logs spec and events begin anew, with this one and ``events``; None: ``events``
-    are appended, which takes a `HeadIs` with a version. ``data`` are appended, or, where
+    are appended, to what a `HeadIs` with a version has checked. ``data`` are appended, or, where
     ``fresh``, replace what was there.
     """
 

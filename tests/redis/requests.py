@@ -99,12 +99,12 @@ def _one_slot(apply: Apply) -> bool:
 
 
 def _made(given: list[Guard], wanted: list[Change], version: str) -> Apply:
-    """Have each save that only adds follow a head, as all real ones do."""
+    """Have each save that only adds follow a head, and nothing else, as all real ones do."""
     found: dict[str, Guard] = {}
     made: list[Change] = []
     for change in wanted:
         if isinstance(change, Save) and change.spec is None:
-            if any(isinstance(item, Erase) for item in made):
+            if any(isinstance(item, (Erase, Save)) for item in made):
                 continue
             found[change.scan_id] = HeadIs(change.scan_id, version)
         made.append(change)
