@@ -14,7 +14,7 @@ from typing import Final
 from msgspec import Struct
 
 from oppscan import codec, lifecycle, writes
-from oppscan.errors import CorruptRecord, ScanFinished, StorageUnavailable, TooManyScans
+from oppscan.errors import CorruptRecord, ScanFinished, ScanLost, StorageUnavailable, TooManyScans
 from oppscan.flow import Flow, Tell, ask
 from oppscan.holding import Holding
 from oppscan.inputs import key_name, owner_tag
@@ -174,13 +174,24 @@ def _contended(what: str) -> StorageUnavailable:
     return StorageUnavailable(msg)
 
 
+def _check_whole(found: Found, refused: str | None) -> None:
+    """Raise `ScanLost` where a write was refused though the scan stands as that write saw it."""
+    if found.scan.version == refused:
+        scan_id = found.scan.scan_id
+        msg = f"the store lost a part of scan {scan_id}, so it cannot be changed; start it again"
+        raise ScanLost(msg, scan_id=scan_id)
+
+
 def claim(scope: Scope, scan_id: str, owner: str | None) -> Flow[Holding]:
     """Claim a scan: two round trips, one to read it and one to take it."""
     operation = scope.ids.operation()
+    refused = None
     for _ in range(TRIES):
         found = yield from find_stored(scope, Query(scan_id, owner, ALL))
         if found.scan.head.chain == operation:
             return _holding(scope, found)  # taken by an earlier try, whose reply was lost
+        _check_whole(found, refused)
+        refused = found.scan.version
         outcomes = found.events or ()
         taken = lifecycle.claim(found.scan, outcomes, operation, scope.limits)
         if taken is None:
@@ -268,8 +279,11 @@ def _change(
     attempt: Callable[[Found], Flow[ScanStatus | None]],
 ) -> Flow[ScanStatus]:
     """Read and try to change, until nothing changed in between."""
+    refused = None
     for _ in range(TRIES):
         found = yield from find_stored(scope, Query(scan_id, owner, ALL))
+        _check_whole(found, refused)
+        refused = found.scan.version
         changed = yield from attempt(found)
         if changed is not None:
             return changed
@@ -281,40 +295,36 @@ def forget(scope: Scope, scan_id: str, owner: str | None) -> Flow[None]:
     scope.near.forget(scan_id)
     tag = scan_id.partition("-")[0]
     for store in reversed(range(scope.sources.stores)):  # whence it could be copied forward, first
-        reply = yield from ask(store, Resolve(scan_id, tag))
-        seen = reply.sighting
-        head = None if seen is None else _head_of(seen, known=owner is not None)
-        if seen is None or (head is not None and owner not in {None, head.owner}):
-            continue
-        names = {LATEST, *((seen.entry.name,) if seen.entry else ())}
-        if head is not None:
-            names.add(key_name(head.key))
+        names = {LATEST}
+        try:
+            reply = yield from ask(store, Resolve(scan_id, tag))
+            seen = reply.sighting
+            head = None if seen is None else _head_of(seen)
+            if seen is None or (head is not None and owner not in {None, head.owner}):
+                continue
+            names.update(() if seen.entry is None else (seen.entry.name,))
+            names.update(() if head is None else (key_name(head.key),))
+        except CorruptRecord:
+            pass  # nobody can read it any more; the id, which was checked, tells the owner too
         yield from ask(store, Apply((), (Erase(scan_id, tag, tuple(sorted(names))),)))
         yield Tell([Event("forgotten", scan_id, owner)])
 
 
-def _head_of(seen: Sighting, *, known: bool) -> Head | None:
-    """Give the head of a scan, or the index's copy; None where neither is there.
-
-    Where they make no sense either: `CorruptRecord` to who must be ``known`` as the owner.
-    """
-    try:
-        head = codec.decode_head(seen.head, seen.scan_id)
-        if head is None and seen.entry is not None:
-            head = codec.read_head(seen.entry.body, seen.entry.stamp, seen.scan_id)
-    except CorruptRecord:
-        if known:
-            raise
-        return None
+def _head_of(seen: Sighting) -> Head | None:
+    """Give the head of a scan, or the index's copy; None where neither is there."""
+    head = codec.decode_head(seen.head, seen.scan_id)
+    if head is None and seen.entry is not None:
+        return codec.read_head(seen.entry.body, seen.entry.stamp, seen.scan_id)
     return head
 
 
 def purge() -> Flow[int]:
     """Drop what is kept no longer from the first store; count the scans that went."""
     gone = 0
-    more = True
-    while more:
-        reply = yield from ask(0, Purge())
+    beyond = ""
+    while True:
+        reply = yield from ask(0, Purge(beyond=beyond))
         gone += reply.scans
-        more = reply.more
-    return gone
+        beyond = reply.beyond
+        if not reply.more:
+            return gone

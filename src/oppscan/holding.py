@@ -49,6 +49,8 @@ class Holding:
         self.closed: bool = False  # whether it was this claim that ended the scan, or let it go
         self._unsure: dict[str, tuple[Draft, Head, Sequence[Report]]] = {}
         self._settled: list[Report] = []
+        # All data frames that are stored, while this claim wrote them all and they are few.
+        self._data: tuple[bytes, ...] | None = () if scan.head.data == 0 else None
 
     @property
     def remaining(self) -> tuple[str, ...]:
@@ -147,6 +149,8 @@ class Holding:
         for index, event in draft.latest.items():
             outcomes[index] = event
         draft.finish = conclude(head, outcomes, operation, error=ending.error)
+        if self._data is not None:
+            added = writes.anew(self._data, added)
         return writes.write_finish(
             self.scan, draft.finish, self.spec, operation, most,
             summary=ending.summary, added=added,
@@ -156,6 +160,7 @@ class Holding:
         """Take over what the store has taken, with the instant at which it took it."""
         settled = settle_head(head, now)
         self._unsure.clear()
+        self._data = draft.additions.few_after(self._data)
         self.scan = Scan(self.scan.scan_id, operation, settled, now)
         if draft.finish is not None:
             self.ended = f"it is {settled.state}"

@@ -104,11 +104,12 @@ class Selected(Struct, frozen=True):
 
 
 class Purged(Struct, frozen=True):
-    """``scans`` went for good; ``more``: the limit was reached, there may be others."""
+    """``scans`` went for good; ``more``: there may be others, from ``beyond`` on."""
 
     now: int
     scans: int
     more: bool
+    beyond: str = ""
 
 
 # --- Requests -----------------------------------------------------------------------------------
@@ -165,19 +166,26 @@ class SelectDue(Request[Selected], frozen=True):
 
 
 class Purge(Request[Purged], frozen=True):
-    """Drop up to ``limit`` things that are kept no longer."""
+    """Drop up to ``limit`` things that are kept no longer, going on from ``beyond``."""
 
     limit: int = 1000
+    beyond: str = ""
 
 
 # --- Guards -------------------------------------------------------------------------------------
 
 
 class HeadIs(Struct, frozen=True):
-    """The scan's head was put by write ``version`` and has not expired; None: it has no head."""
+    """The scan stands as write ``version`` left it, and has not expired; None: it has no head.
+
+    Its logs are as long as that write left them: where one lost anything since, this fails.
+    ``torn``: whatever became of spec and events, they are written anew; but there are data, and
+    where there is a head, as many as it says.
+    """
 
     scan_id: str
     version: str | None
+    torn: bool = False
 
 
 class Free(Struct, frozen=True):
@@ -199,49 +207,35 @@ class Room(Struct, frozen=True):
     limit: int
 
 
-class LengthIs(Struct, frozen=True):
-    """Log ``part`` of the scan has exactly ``length`` frames (0: it may be absent)."""
-
-    scan_id: str
-    part: Part
-    length: int
-
-
-Guard = HeadIs | Free | Room | LengthIs
+Guard = HeadIs | Free | Room
 
 # --- Changes ------------------------------------------------------------------------------------
 
 
-class PutHead(Struct, frozen=True):
-    """Replace the head; it is a tombstone from when it expires, and kept for ``keep``.
+class Save(Struct, frozen=True):
+    """Replace a scan's head, and add to its logs.
 
-    It expires at the latest of the instants ``expires``, absolute or `oppscan.record.after`;
-    where there are none, in ``life``, which is as long or a little longer.
+    The head expires at the latest of the instants ``expires``, absolute or `oppscan.record.after`.
+    From then on it is a tombstone, without logs, kept for ``keep``, at least until it expires.
     ``due``: the instant from which the scan is due, absolute or `oppscan.record.after` (None:
     never). It replaces the due time before. ``news``: those who watch the scan want to look.
+
+    ``spec``: the logs spec and events begin anew, with this one and ``events``; None: ``events``
+    are appended, to what a `HeadIs` with a version has checked. ``data`` are appended, or, where
+    ``fresh``, replace what was there.
     """
 
     scan_id: str
     version: str
     body: bytes
-    life: int
     keep: int
     due: int | None
-    expires: tuple[int, ...] = ()
-    news: bool = False
-
-
-class Append(Struct, frozen=True):
-    """Append ``frames`` to a log, and keep the whole log for ``keep``.
-
-    ``fresh`` drops the frames that were there. No frames: only keep what is there.
-    """
-
-    scan_id: str
-    part: Part
-    frames: tuple[bytes, ...]
-    keep: int
+    expires: tuple[int, ...]
+    spec: bytes | None = None
+    events: tuple[bytes, ...] = ()
+    data: tuple[bytes, ...] = ()
     fresh: bool = False
+    news: bool = False
 
 
 class Point(Struct, frozen=True):
@@ -265,7 +259,8 @@ class Enter(Struct, frozen=True):
 
     It is marked live for ``life`` (0: not live). A new entry stands at ``order``: at that
     instant (the next free one where it is taken), or, relative, after all others of the owner.
-    Then, while the owner has more than ``most`` entries, the oldest that is not live goes.
+    Then, while the owner has more than ``most`` entries, the oldest that is not live goes, as far
+    as the store finds it without walking past all that are live.
     """
 
     tag: str
@@ -279,18 +274,20 @@ class Enter(Struct, frozen=True):
 
 
 class Erase(Struct, frozen=True):
-    """Forget the scan: head, logs, entry, due time, and the pointers ``names`` that lead to it."""
+    """Forget the scan: head, logs, entry, due time, and the pointers that lead to it.
+
+    Of the pointers, those named ``names``, and the one that has the name of the entry.
+    """
 
     scan_id: str
     tag: str
     names: tuple[str, ...]
 
 
-Change = PutHead | Append | Point | Enter | Erase
+Change = Save | Point | Enter | Erase
 
 __all__ = [
     "LATEST",
-    "Append",
     "Applied",
     "Apply",
     "Change",
@@ -301,16 +298,15 @@ __all__ = [
     "Guard",
     "HeadIs",
     "IndexEntry",
-    "LengthIs",
     "Point",
     "Purge",
     "Purged",
-    "PutHead",
     "Refused",
     "Request",
     "Resolve",
     "Resolved",
     "Room",
+    "Save",
     "SelectDue",
     "SelectOwned",
     "Selected",

@@ -20,17 +20,15 @@ from oppscan.inputs import Limits, key_name
 from oppscan.lifecycle import Finish, Scan
 from oppscan.ops import (
     LATEST,
-    Append,
     Apply,
     Change,
     Enter,
     Free,
     Guard,
     HeadIs,
-    LengthIs,
     Point,
-    PutHead,
     Room,
+    Save,
     Sighting,
 )
 from oppscan.record import NO_FRAMES, NOW, Chunk, Envelope, Head, OutcomeEvent, Spec
@@ -61,11 +59,10 @@ def start(
     return Apply(
         tuple(guards),
         (
-            PutHead(
-                scan_id, operation, body, life, life + head.durations.margin, head.due_at,
-                ttl.expiry_of(head),
+            Save(
+                scan_id, operation, body, life + head.durations.margin, head.due_at,
+                ttl.expiry_of(head), codec.encode(spec), fresh=True,
             ),
-            Append(scan_id, "spec", (codec.encode(spec),), life, fresh=True),
             Point(tag, LATEST, scan_id, life, keep, "take"),
             Point(tag, name, scan_id, life, keep, "take"),
             Enter(
@@ -79,16 +76,33 @@ def start(
 class Additions(Struct, frozen=True):
     """What a write adds to the logs. ``fresh``: the data replaces what was there.
 
-    ``whole``: the events do, which must all have been there.
+    ``spec``: given where the spec and the events do, which must all have been there.
     """
 
     events: tuple[bytes, ...] = ()
     data: tuple[bytes, ...] = ()
     fresh: bool = False
-    whole: bool = False
+    spec: bytes | None = None
+
+    def few_after(self, before: tuple[bytes, ...] | None) -> tuple[bytes, ...] | None:
+        """Give all data frames that are stored after this write; None: unknown, or not small."""
+        if self.fresh:
+            before = ()
+        frames = None if before is None else (*before, *self.data)
+        return frames if frames is not None and sum(map(len, frames)) <= SMALL else None
 
 
 NOTHING: Final = Additions()
+
+SMALL: Final = 8 * 1024
+"""Bytes of data that a finishing write carries again, as one group: a store that packs groups then
+needs half the room. What is larger packs well enough as it came."""
+
+
+def anew(stored: tuple[bytes, ...], added: Additions) -> Additions:
+    """Write all data of a scan again with the last of them, where they are small together."""
+    data = added.few_after(stored)
+    return added if data is None else replace(added, data=data, fresh=True)
 
 
 def write(scan: Scan, head: Head, operation: str, most: int, added: Additions = NOTHING) -> Apply:
@@ -102,33 +116,28 @@ def write(scan: Scan, head: Head, operation: str, most: int, added: Additions = 
     live_for = life if head.live else 0
     keep = _lookup_keep(head, life)
     body = codec.encode(head)
-    guards: list[Guard] = [HeadIs(scan_id, scan.version)]
-    changes: list[Change] = [
-        PutHead(
-            scan_id,
-            operation,
-            body,
-            life,
-            life + margin,
-            head.due_at if head.live else None,
-            ttl.expiry_of(head),
-            news=head.revision != scan.head.revision,
-        ),
-        Append(scan_id, "spec", (), life),
-        Append(scan_id, "events", added.events, life, fresh=added.whole),
-        Append(scan_id, "data", added.data, life, fresh=added.fresh),
-    ]
-    if added.events:
-        guards.append(LengthIs(scan_id, "events", scan.head.events))
-    if added.data and not added.fresh:
-        guards.append(LengthIs(scan_id, "data", scan.head.data))
     heal = head.live and not head.cancel_requested
-    changes += [
-        Point(tag, LATEST, scan_id, live_for, keep, "renew"),
-        Point(tag, name, scan_id, live_for, keep, "heal" if heal else "renew"),
-        _enter(scan, head, life, most, body),
-    ]
-    return Apply(tuple(guards), tuple(changes))
+    return Apply(
+        (HeadIs(scan_id, scan.version),),
+        (
+            Save(
+                scan_id,
+                operation,
+                body,
+                life + margin,
+                head.due_at if head.live else None,
+                ttl.expiry_of(head),
+                added.spec,
+                added.events,
+                added.data,
+                added.fresh,
+                news=head.revision != scan.head.revision,
+            ),
+            Point(tag, LATEST, scan_id, live_for, keep, "renew"),
+            Point(tag, name, scan_id, live_for, keep, "heal" if heal else "renew"),
+            _enter(scan, head, life, most, body),
+        ),
+    )
 
 
 def write_finish(
@@ -143,7 +152,8 @@ def write_finish(
 ) -> tuple[Apply, Head]:
     """Write a terminal head, after ``added``, with the envelope that can rebuild its record.
 
-    Of the events only the outcomes stay: they tell all that the others told.
+    Of the events only the outcomes stay: they tell all that the others told. The description is
+    written again with them, so that all of the record lies as tight as it can.
     """
     data = list(added.data)
     if summary is not None:
@@ -151,9 +161,10 @@ def write_finish(
     before = 0 if added.fresh else scan.head.data
     outcomes = tuple(codec.encode(event) for event in finish.outcomes if event is not None)
     head = replace(finish.head, data=before + len(data) + 1, events=len(outcomes))
-    envelope = Envelope(codec.encode(head), codec.encode(spec), outcomes)
+    description = codec.encode(spec)
+    envelope = Envelope(codec.encode(head), description, outcomes)
     data.append(codec.encode(Chunk("e", -1, codec.encode(envelope))))
-    logs = Additions(outcomes, tuple(data), added.fresh, whole=True)
+    logs = Additions(outcomes, tuple(data), added.fresh, description)
     return write(scan, head, operation, most, logs), head
 
 
@@ -197,14 +208,8 @@ def rebuild(
     ``version``: of the head that is there, where only another part is gone.
     """
     events = tuple(codec.encode(event) for event in outcomes if event is not None)
-    head = scan.head
-    return Apply(
-        (HeadIs(scan.scan_id, version), LengthIs(scan.scan_id, "data", head.data)),
-        (
-            *_whole(scan, head, codec.encode(spec), events, most),
-            Append(scan.scan_id, "data", (), ttl.life_left(head, scan.now)),
-        ),
-    )
+    logs = Additions(events, spec=codec.encode(spec))
+    return Apply((HeadIs(scan.scan_id, version, torn=True),), _whole(scan, logs, most))
 
 
 def copy(scan: Scan, seen: Sighting, most: int) -> Apply:
@@ -214,34 +219,26 @@ def copy(scan: Scan, seen: Sighting, most: int) -> Apply:
     data = tuple(
         codec.settle_envelope(item, scan.scan_id) for item in (seen.data or NO_FRAMES).items
     )
+    logs = Additions(events, data, fresh=True, spec=spec)
+    return Apply((HeadIs(scan.scan_id, None),), _whole(scan, logs, most))
+
+
+def _whole(scan: Scan, logs: Additions, most: int) -> tuple[Change, ...]:
     head = scan.head
     life = ttl.life_left(head, scan.now)
-    return Apply(
-        (HeadIs(scan.scan_id, None),),
-        (
-            *_whole(scan, head, spec, events, most),
-            Append(scan.scan_id, "data", data, life, fresh=True),
-        ),
-    )
-
-
-def _whole(
-    scan: Scan, head: Head, spec: bytes, events: tuple[bytes, ...], most: int
-) -> tuple[Change, ...]:
-    life = ttl.life_left(head, scan.now)
-    version = scan.version or "rebuilt"
     body = codec.encode(head)
     return (
-        PutHead(
+        Save(
             scan.scan_id,
-            version,
+            scan.version or "rebuilt",
             body,
-            life,
             life + head.durations.margin,
             None,
             ttl.expiry_of(head),
+            logs.spec,
+            logs.events,
+            logs.data,
+            logs.fresh,
         ),
-        Append(scan.scan_id, "spec", (spec,), life, fresh=True),
-        Append(scan.scan_id, "events", events, life, fresh=True),
         _enter(scan, head, life, most, body),
     )

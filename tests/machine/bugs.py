@@ -114,6 +114,12 @@ RULES: Final = (
         "False",
     ),
     Bug(
+        "who resumes takes what he wrote for all there is",
+        "oppscan.holding:Holding.__init__",
+        "() if scan.head.data == 0 else None",
+        "()",
+    ),
+    Bug(
         "forgetting leaves the record",
         "oppscan.backends.reference:_erase",
         "space.drop_head(change.scan_id)",

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from oppscan.backends.base import StorageBackend
 from oppscan.backends.redis import RedisBackend, layout
-from oppscan.backends.redis.requests import due_member
 from oppscan.testing.loss import Kind
 
 WHOLE: Final[dict[str, str]] = {"head": "r", "spec": "r", "events": "r", "data": "d"}
@@ -21,7 +20,7 @@ def lose(backend: StorageBackend, namespace: str, kind: Kind, scan_id: str) -> N
     if kind in WHOLE:
         client.delete(layout.key(namespace, WHOLE[kind], scan_id))
     elif kind == "due":
-        client.zrem(layout.due_key(namespace, layout.shard_of(tag)), due_member(scan_id))
+        client.zrem(layout.due_key(namespace, layout.shard_of(tag)), layout.due_member(scan_id))
     elif kind == "latest":
         client.hdel(layout.key(namespace, "q", tag), "")
     elif kind == "pointer":
@@ -30,13 +29,11 @@ def lose(backend: StorageBackend, namespace: str, kind: Kind, scan_id: str) -> N
             if pointer and value[12:] == scan:
                 client.hdel(name, pointer)
     elif kind == "index":
-        for letter in "iol":
+        for letter in "io":
             client.delete(layout.key(namespace, letter, tag))
     else:
         client.hdel(layout.key(namespace, "i", tag), scan)
         client.zrem(layout.key(namespace, "o", tag), scan)
-        live = layout.key(namespace, "l", tag)
-        client.zrem(live, *(m for m in client.zrange(live, 0, -1) if m[1:17] == scan), b"none")
 
 
 def keys_of(backend: RedisBackend, namespace: str) -> list[str]:

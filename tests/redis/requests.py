@@ -5,7 +5,6 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from oppscan.ops import (
-    Append,
     Apply,
     Change,
     Enter,
@@ -13,11 +12,10 @@ from oppscan.ops import (
     Free,
     Guard,
     HeadIs,
-    LengthIs,
     Point,
-    PutHead,
     Resolve,
     Room,
+    Save,
     SelectDue,
     SelectOwned,
 )
@@ -50,15 +48,6 @@ dues = st.one_of(
 
 
 @st.composite
-def appends(draw: st.DrawFn) -> Append:
-    part, fresh = draw(st.sampled_from(PARTS)), draw(st.booleans())
-    frames = tuple(draw(st.lists(bodies, max_size=3)))
-    if part == "spec":
-        frames = frames[:1] if fresh else ()
-    return Append(draw(scans), part, frames, draw(lives), fresh=fresh)
-
-
-@st.composite
 def entries(draw: st.DrawFn) -> Enter:
     scan = draw(scans)
     order = draw(st.one_of(st.just(-1), st.integers(5, 8)))
@@ -75,9 +64,13 @@ def pointers(draw: st.DrawFn) -> Point:
 
 
 expiries = st.lists(
-    st.one_of(st.sampled_from((0, 1, 5_000, 10**13)), lives.map(after)), max_size=2
+    st.one_of(st.sampled_from((0, 1, 5_000, 10**13)), lives.map(after)), min_size=1, max_size=2
 ).map(tuple)
-heads = st.builds(PutHead, scans, versions, bodies, lives, lives, dues, expiries)
+logs = st.lists(bodies, max_size=3).map(tuple)
+saves = st.builds(
+    Save, scans, versions, bodies, lives, dues, expiries, st.none() | bodies, logs, logs,
+    st.booleans(),
+)  # fmt: skip
 erasures = scans.flatmap(
     lambda scan: st.builds(
         Erase, st.just(scan), st.just(scan[:16]), st.lists(names, max_size=3).map(tuple)
@@ -90,12 +83,11 @@ def _free(tag: str, name: str, others: list[int]) -> Free:
     return Free(tag, name, tuple(f"{tag}-{number:032x}" for number in others))
 
 
-changes: st.SearchStrategy[Change] = st.one_of(heads, appends(), entries(), pointers(), erasures)
+changes: st.SearchStrategy[Change] = st.one_of(saves, saves, entries(), pointers(), erasures)
 guards: st.SearchStrategy[Guard] = st.one_of(
-    st.builds(HeadIs, scans, st.one_of(st.none(), versions)),
+    st.builds(HeadIs, scans, st.one_of(st.none(), versions), st.booleans()),
     st.builds(_free, tags, names, st.lists(numbers, max_size=2)),
     st.builds(Room, tags, st.integers(1, 3)),
-    st.builds(LengthIs, scans, st.sampled_from(PARTS), st.integers(0, 3)),
 )
 
 
@@ -106,10 +98,24 @@ def _one_slot(apply: Apply) -> bool:
     return len({str(place)[:2] for place in places}) == 1
 
 
+def _made(given: list[Guard], wanted: list[Change], version: str) -> Apply:
+    """Have each save that only adds follow a head, and nothing else, as all real ones do."""
+    found: dict[str, Guard] = {}
+    made: list[Change] = []
+    for change in wanted:
+        if isinstance(change, Save) and change.spec is None:
+            if any(isinstance(item, (Erase, Save)) for item in made):
+                continue
+            found[change.scan_id] = HeadIs(change.scan_id, version)
+        made.append(change)
+    return Apply((*given, *found.values()), tuple(made))
+
+
 applies = st.builds(
-    Apply,
-    st.lists(guards, max_size=2).map(tuple),
-    st.lists(changes, min_size=1, max_size=4).map(tuple),
+    _made,
+    st.lists(guards, max_size=2),
+    st.lists(changes, min_size=1, max_size=4),
+    versions,
 ).filter(_one_slot)
 resolves = st.one_of(
     st.builds(

@@ -57,8 +57,9 @@ def step_server(monkeypatch: pytest.MonkeyPatch, manual: ManualClock) -> None:
     def commands(
         face: faces.AsyncFace | faces.BlockingFace, run: Run
     ) -> tuple[faces.Command, faces.Command]:
-        named, whole = _commands(face, attrs.evolve(run, script=_told(run.script)))
-        return (*named, manual.now()), (*whole, manual.now())
+        told, (named, whole) = _told(run.script), _commands(face, run)
+        at = manual.now()
+        return (named[0], told.sha, *named[2:], at), (whole[0], told.text, *whole[2:], at)
 
     def answers(
         face: faces.AsyncFace | faces.BlockingFace,

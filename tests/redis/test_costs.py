@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Coroutine
 from itertools import pairwise
 from typing import Any
@@ -13,6 +14,7 @@ import redis
 import redis.asyncio as redis_asyncio
 
 import oppscan
+import oppscan.sync
 from oppscan import Reuse
 from oppscan.backends.redis import layout
 from tests.redis.asking import Asker
@@ -138,3 +140,22 @@ def test_a_poll_that_needs_a_fallback_is_one_round_trip_too_but_for_the_first(
     heals = 1  # it was put back from its results, once
     lost = [1, 1, 1, 1]  # it was never read before, or else the first would be one that missed
     assert _use_counted(asker, server, count, use) == [*lost, missed + heals, 1]
+
+
+def test_a_start_walks_neither_all_live_nor_all_finished_scans(server: Server) -> None:
+    """4,000 live ones, over the limit of what is remembered: a start still makes few calls."""
+    with oppscan.sync.connect(server.url) as registry, server.client() as client:
+        first = registry.start("ann", ["alpha"], key="first")
+        tag, later = first.scan_id[:16], int(time.time() * 1000) + 3_600_000
+        entry = b"".join(number.to_bytes(6) for number in (1, later, later, 1)) + b"\4name\0body"
+        pipe = client.pipeline(transaction=False)
+        for number in range(1, 4_000):
+            scan = number.to_bytes(16)
+            pipe.hset(layout.key("oppscan", "i", tag), scan, number.to_bytes(6) + entry[6:])
+            pipe.zadd(layout.key("oppscan", "o", tag), {scan: -number})
+        pipe.execute()
+        client.config_resetstat()
+        assert registry.start("ann", ["alpha"], key="another").must_run
+        stats: Any = client.info("commandstats")
+        assert sum(stat["calls"] for stat in stats.values()) < 150
+        assert client.hlen(layout.key("oppscan", "i", tag)) == 4_001

@@ -18,7 +18,7 @@ from oppscan.backends.redis.records import Records
 from oppscan.backends.redis.requests import plan
 from oppscan.backends.redis.steps import Get, Run
 from oppscan.ops import IndexEntry, Resolve, StoredHead
-from oppscan.record import PARTS, Part, Stamped
+from oppscan.record import PARTS, Frames, Part, Stamped
 
 NOW: Final = 1_700_000_000_000
 LATER: Final = NOW + 60_000
@@ -36,19 +36,23 @@ def log(*writes: tuple[bytes, ...]) -> bytes:
 
 
 def record(
-    head: bytes, spec: bytes, events: bytes, *, room: int | None = None, until: int = LATER
+    head: bytes,
+    logs: bytes,
+    *,
+    at: int = 36,
+    until: int = LATER,
+    keep: int = LATER,
+    data: int = 0,
 ) -> bytes:
-    """Give a record; ``room``: what it has for the head; ``until``: when its logs end."""
-    room = len(head) if room is None else room
-    numbers = (NOW, LATER, LATER, len(head), room, until, len(spec), until, len(events))
-    return b"".join(map(number, numbers)) + head + spec + events
+    """Give a record; ``at``: its top's size, as far as it says; ``data``: bytes of its data log."""
+    numbers = (NOW, until, keep, at + len(logs), len(head), data)
+    return b"".join(map(number, numbers)) + logs + head
 
 
 HEAD: Final = layout.head_bytes("v1", b"body")
 GROUP: Final = number(NOW) + b"\4"  # of two frames
-RECORD: Final = record(HEAD, log((b"spec",)), log(FRAMES, (b"x",)))
 DATA: Final = log(FRAMES, (NOISE,), FRAMES)
-DATA_HEADER: Final = number(LATER) + number(9)
+RECORD: Final = record(HEAD, log((b"spec",), FRAMES, (b"x",)), data=len(DATA))
 ENTRY: Final = b"".join(map(number, (5, LATER, LATER, NOW))) + layout.entry_tail("n", b"body" * 99)
 
 
@@ -57,11 +61,12 @@ def read_record(raw: bytes) -> object:
 
 
 def read_data(raw: bytes) -> object:
-    return layout.read_data(DATA_HEADER, raw, 0, 0, NOW, "scan x")
+    whole = record(HEAD, b"", data=len(raw))
+    return layout.read_data(whole, len(raw), raw, 0, 0, NOW, "scan x")
 
 
-def read_header(raw: bytes) -> object:
-    return layout.read_data(raw, DATA, 0, 0, NOW, "scan x")
+def read_size(raw: bytes) -> object:
+    return layout.read_data(raw, len(DATA), DATA, 0, 0, NOW, "scan x")
 
 
 def read_entry(raw: bytes) -> object:
@@ -71,7 +76,7 @@ def read_entry(raw: bytes) -> object:
 READERS: Final[dict[str, tuple[Callable[[bytes], object], bytes]]] = {
     "record": (read_record, RECORD),
     "data": (read_data, DATA),
-    "header of data": (read_header, DATA_HEADER),
+    "size of data": (read_size, RECORD),
     "entry": (read_entry, ENTRY),
 }
 
@@ -83,7 +88,7 @@ def test_what_was_written_is_read() -> None:
     assert whole.spec.items == (Stamped(NOW, b"spec"),)
     assert whole.events is not None
     assert [item.body for item in whole.events.items] == [*FRAMES, b"x"]
-    data = layout.read_data(DATA_HEADER, DATA, 0, 3, NOW, "scan x")
+    data = layout.read_data(RECORD, len(DATA), DATA, 0, 3, NOW, "scan x")
     assert data is not None
     assert [item.body for item in data.items] == [NOISE, NOISE, *FRAMES]
     assert layout.read_entry(ENTRY, NOW, "") == IndexEntry(5, True, "n", NOW, b"body" * 99)
@@ -91,8 +96,22 @@ def test_what_was_written_is_read() -> None:
 
 def test_what_is_kept_no_longer_is_not_read() -> None:
     assert layout.read_record(RECORD, LATER, "scan x") == layout.ABSENT
-    assert layout.read_data(DATA_HEADER, b"junk", 0, 0, LATER, "scan x") is None
+    tombstone = layout.read_record(record(HEAD, b"junk", until=NOW), NOW, "scan x")
+    assert tombstone == layout.Record(StoredHead("v1", NOW, b"body"), None, None)
+    assert layout.read_data(RECORD, len(DATA), b"junk", 0, 0, LATER, "scan x") is None
     assert layout.read_entry(ENTRY, LATER, "scan x") is None
+
+
+def test_g4_data_of_another_length_than_the_record_says_lost_a_part() -> None:
+    size = len(DATA)
+    for other in (0, size - 1, size + 1):
+        assert layout.read_data(RECORD, other, DATA[:other], 0, 0, NOW, "scan x") is None
+    none_yet = record(HEAD, log((b"spec",)))
+    assert layout.read_data(none_yet, 0, b"", 0, 2, NOW, "scan x") == Frames(0, 2, ())
+    assert layout.read_data(None, 0, b"", 0, 0, NOW, "scan x") is None
+    left = layout.read_data(None, size, DATA, 0, 0, NOW, "scan x")  # its record was lost
+    assert left is not None
+    assert left.length == 9
 
 
 @given(st.binary(min_size=24, max_size=24).map(bytes.hex))
@@ -105,16 +124,17 @@ def test_a_short_id_is_16_bytes_and_leads_back_to_the_long_one(digits: str) -> N
 
 
 DAMAGED: Final[dict[str, tuple[Callable[[bytes], object], bytes]]] = {
-    "a record shorter than its header": (read_record, RECORD[:53]),
-    "a record that ends too early": (read_record, record(HEAD, b"x", b"", until=0)[:-1]),
-    "a head larger than its room": (read_record, record(HEAD, b"", b"", room=2, until=0)),
-    "a version that is no text": (read_record, record(b"\2\xff\xffbody", b"", b"")),
-    "a group that ends too early": (read_record, RECORD[:-1]),
+    "a record shorter than its top": (read_record, RECORD[:35]),
+    "a record that ends too early": (read_record, RECORD[:-1]),
+    "a head that begins in the top": (read_record, record(HEAD, b"", at=35)),
+    "a record without a head": (read_record, record(b"", log((b"spec",)))),
+    "a record without a description": (read_record, record(HEAD, b"")),
+    "a version that is no text": (read_record, record(b"\2\xff\xffbody", b"")),
+    "a group that ends too early": (read_record, record(HEAD, log((b"spec",))[:-1])),
     "a group that ends in its numbers": (read_data, number(NOW) + b"\x82"),
-    "frames that do not fill their group": (read_record, record(HEAD, b"", GROUP + b"\3\0\0x")),
+    "frames that do not fill their group": (read_record, record(HEAD, GROUP + b"\3\0\0x")),
     "a group that cannot be inflated": (read_data, number(NOW) + b"\3\4junk"),
-    "a header of data of another size": (read_header, DATA_HEADER[:-1]),
-    "a frame of data too few": (read_header, number(LATER) + number(10)),
+    "data under a record shorter than its top": (read_size, RECORD[:35]),
     "an entry shorter than its numbers": (read_entry, ENTRY[:23]),
     "an entry without a name": (read_entry, ENTRY[:24]),
     "an entry without a body": (read_entry, ENTRY[:26]),
@@ -145,7 +165,7 @@ def test_g4_whatever_the_damage_it_is_read_or_corrupt(
 
 
 ALL: Final = frozenset(PARTS)
-SMALL: Final = record(HEAD, log((b"spec",)), log((b"event",)))
+SMALL: Final = record(HEAD, log((b"spec",), (b"event",)))
 
 
 def test_g2_bytes_are_taken_apart_once_while_they_mean_the_same() -> None:
@@ -155,7 +175,7 @@ def test_g2_bytes_are_taken_apart_once_while_they_mean_the_same() -> None:
     assert lately.read("key", "x", SMALL, LATER, ALL).head is None
     spec = lately.read("key", "x", SMALL, NOW, frozenset[Part](("spec",)))
     assert (spec.spec, spec.events) == (seen.spec, None)
-    other = lately.read("key", "x", record(HEAD, b"", b""), NOW, ALL)
+    other = lately.read("key", "x", record(HEAD, log((b"other",))), NOW, ALL)
     assert other.spec != seen.spec
     assert lately.read("key", "x", None, NOW, ALL).head is None
     assert lately.read("key", "x", SMALL, NOW, ALL) == seen
@@ -173,7 +193,7 @@ def test_g12_records_that_were_read_lately_are_few_and_small(
     assert lately.read("a", "a", SMALL, NOW, ALL) is not first
     loose = random.Random(8).randbytes(5_000)
     for event in (loose, b"x" * 9_000):  # too large as it lies; too large unpacked
-        large = record(HEAD, b"", log((event,)))
+        large = record(HEAD, log((b"spec", event)))
         seen = lately.read("d", "d", large, NOW, ALL)
         assert lately.read("d", "d", large, NOW, ALL) is not seen
 

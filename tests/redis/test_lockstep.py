@@ -25,20 +25,20 @@ from oppscan.backends.redis import RedisBackend
 from oppscan.backends.reference import interpret
 from oppscan.clock import SystemClock
 from oppscan.ops import (
-    Append,
     Applied,
     Apply,
     Purge,
-    PutHead,
     Refused,
     Request,
     Resolve,
     Resolved,
+    Save,
     SelectDue,
     Selected,
     SelectOwned,
     Sighting,
 )
+from oppscan.record import after
 from tests.redis.losing import keys_without_ttl
 from tests.redis.requests import SCANS, TAGS, requests
 from tests.redis.servers import Server
@@ -85,7 +85,7 @@ class Pair:
         if not agrees and self.bare_reads and isinstance(request, Resolve):
             self._agrees_soon_after(request, got)
             return got
-        assert agrees, (got, wanted)
+        assert agrees, (request, got, wanted)
         return got
 
     def _agrees_soon_after(self, request: Resolve, got: Resolved) -> None:
@@ -217,10 +217,14 @@ def test_a_long_walk_agrees_with_the_reference(
         run(Pair(store, bare_reads=number % 2 == 0), chance.choices(pool, k=STRETCH))
 
 
+def _saved(scan: str, *data: bytes) -> Save:
+    return Save(scan, "a" * 32, b"head", 60_000, 5, (after(60_000),), b"spec", data=data)
+
+
 def test_purging_leaves_what_is_kept(url: str, stores: dict[str, RedisBackend]) -> None:
     pair = Pair(stores.setdefault(url, RedisBackend(url)))
     scan = SCANS[0]
-    pair.ask(Apply((), (PutHead(scan, "a" * 32, b"head", 60_000, 60_000, 5),)))
+    pair.ask(Apply((), (_saved(scan),)))
     assert pair.store.execute_blocking(Purge(), pair.namespace, 5.0).more is False
     pair.read_all()
 
@@ -229,8 +233,8 @@ def test_a_wrong_interpreter_is_noticed(fake: RedisBackend) -> None:
     """Positive control: a reply that is off by one frame is no agreement."""
     pair = Pair(fake)
     scan = SCANS[0]
-    pair.ask(Apply((), (Append(scan, "data", (b"one",), 60_000),)))
-    late = Apply((), (Append(scan, "data", (b"two",), 60_000),))
+    pair.ask(Apply((), (_saved(scan, b"one"),)))
+    late = Apply((), (_saved(scan, b"two"),))
     assert isinstance(fake.execute_blocking(late, pair.namespace, 5.0), Applied)
     with pytest.raises(AssertionError):
         pair.read_all()

@@ -12,7 +12,8 @@ import pytest
 
 import oppscan
 from oppscan import CorruptRecord, StorageError, StorageUnavailable
-from oppscan.ops import Append, Applied, Apply, PutHead, Resolve
+from oppscan.ops import Applied, Apply, Resolve, Save
+from oppscan.record import after
 from tests.redis.asking import Asker
 from tests.redis.servers import Server, cluster, running, sentinel, wait_until
 
@@ -22,8 +23,9 @@ SHARDS = ("ab", "0c", "71", "f3", "5e", "92")  # of all three nodes
 SCANS = tuple(shard + "0" * 14 + "-" + "1" * 32 for shard in SHARDS)
 
 
-def write_of(scan_id: str) -> Apply:
-    return Apply((), (PutHead(scan_id, "a" * 32, b"head", 60_000, 60_000, None),))
+def write_of(scan_id: str, *data: bytes) -> Apply:
+    save = Save(scan_id, "a" * 32, b"head", 60_000, None, (after(60_000),), b"spec", data=data)
+    return Apply((), (save,))
 
 
 @pytest.fixture(scope="module")
@@ -133,13 +135,13 @@ def test_what_the_server_calls_too_large_is_typed_and_the_next_is_healthy(
     with own.client() as client:
         client.config_set("proto-max-bulk-len", 1_048_576)
         with pytest.raises(StorageError) as caught:
-            asker.ask(store, Apply((), (Append(SCANS[0], "data", (large,), 9_000),)))
+            asker.ask(store, write_of(SCANS[0], large))
         assert not isinstance(caught.value, CorruptRecord)
         for _ in range(3):
             assert isinstance(asker.ask(store, small), Applied)
         seen = asker.ask(store, Resolve(SCANS[0], SCANS[0][:16], "", frozenset({"data"})))
         assert seen.sighting.head is not None
-        assert seen.sighting.data is None
+        assert seen.sighting.data.items == ()
 
 
 def test_a_second_event_loop_finds_a_healthy_store(server: Server) -> None:

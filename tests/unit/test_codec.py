@@ -125,11 +125,11 @@ def test_g14_fields_of_a_later_version_survive_a_write_by_this_one() -> None:
         key = f"oppscan/h/{ticket.scan_id}"
         row = tx.get(key)
         assert row is not None
-        version, stamp, expires, due, body = row.value
+        version, stamp, expires, due, body, *counts = row.value
         assert isinstance(body, bytes)
         head = msgspec.msgpack.decode(body, type=Head)
         later = msgspec.msgpack.decode(codec.encode(replace(head, extra={"mood": "calm"})))
-        tx.put(key, (version, stamp, expires, due, codec.encode([*later])), row.until)
+        tx.put(key, (version, stamp, expires, due, codec.encode([*later]), *counts), row.until)
     holding = shop.claim(ticket.scan_id)
     assert holding.scan.head.extra == {"mood": "calm"}
     with shop.backend.transaction(1, write=False) as tx:

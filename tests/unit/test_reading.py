@@ -18,7 +18,7 @@ from oppscan import (
     codec,
     reports,
 )
-from oppscan.ops import Apply, PutHead, Resolve
+from oppscan.ops import Apply, Resolve, Save
 from oppscan.sync import ScanRegistry
 from oppscan.testing import Fault, FaultyStore, lose
 from tests.unit.made import LIMITS, NAMES, POLICY, SCAN_ID, Shop, a_shop, finished, numbers
@@ -263,7 +263,7 @@ def test_g14_a_head_and_a_description_that_do_not_fit_are_corrupt() -> None:
     shop = a_shop()
     ticket = shop.registry.start("ann", NAMES)
     (start,) = [request for request in shop.store.requests if isinstance(request, Apply)]
-    (put,) = [change for change in start.changes if isinstance(change, PutHead)]
+    (put,) = [change for change in start.changes if isinstance(change, Save)]
     wrong = replace(codec.read_head(put.body, shop.clock.now(), ticket.scan_id), total=2)
     torn = Apply((), (replace(put, body=codec.encode(wrong)),))
     shop.backend.execute_blocking(torn, "oppscan", 1.0)

@@ -32,7 +32,7 @@ R = TypeVar("R")
 _WRITES: Final = (Apply, Purge, SelectDue)
 _SWEEP_EVERY: Final = 64
 _SWEEP_LIMIT: Final = 8 * _SWEEP_EVERY
-"""A start makes five rows that must go one day: dropping more than that keeps pace."""
+"""A start makes seven rows that must go one day: dropping more than that keeps pace."""
 
 
 class StorageBackend(ABC):

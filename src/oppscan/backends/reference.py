@@ -11,7 +11,6 @@ from typing import Final, TypeVar, cast
 
 from oppscan.backends.rows import FOREVER, Space, Transaction, number_text, order_text
 from oppscan.ops import (
-    Append,
     Applied,
     Apply,
     Change,
@@ -20,22 +19,21 @@ from oppscan.ops import (
     Free,
     Guard,
     HeadIs,
-    LengthIs,
     Point,
     Purge,
     Purged,
-    PutHead,
     Refused,
     Request,
     Resolve,
     Resolved,
     Room,
+    Save,
     SelectDue,
     Selected,
     SelectOwned,
     Sighting,
 )
-from oppscan.record import PARTS, settle
+from oppscan.record import PARTS, Part, settle
 
 R = TypeVar("R")
 
@@ -142,7 +140,11 @@ def _head_is(space: Space, guard: HeadIs) -> Refused | None:
     if value is None:
         holds = guard.version is None
     else:
+        parts: tuple[Part, ...] = ("data",) if guard.torn else PARTS
         holds = value[0] == guard.version and cast("int", value[2]) > space.now
+        holds = holds and space.whole(guard.scan_id, *parts)
+    if guard.torn and not space.length(guard.scan_id, "data"):
+        holds = False
     return None if holds else Refused(space.now, guard)
 
 
@@ -163,38 +165,45 @@ def _room(space: Space, guard: Room) -> Refused | None:
     return None if len(space.live(guard.tag)) < guard.limit else Refused(space.now, guard)
 
 
-def _length_is(space: Space, guard: LengthIs) -> Refused | None:
-    length = space.length(guard.scan_id, guard.part) or 0
-    return None if length == guard.length else Refused(space.now, guard)
-
-
-def _put_head(space: Space, change: PutHead) -> None:
-    space.drop_head(change.scan_id)
-    until = space.now + change.keep
+def _save(space: Space, change: Save) -> None:
+    scan_id = change.scan_id
+    expires = max(settle(time, space.now) for time in change.expires)
+    anew = change.spec is not None
+    if change.spec is not None:
+        _lengthen(space, scan_id, "spec", (change.spec,), expires, fresh=True)
+    else:
+        _lengthen(space, scan_id, "spec", (), expires)
+    events = _lengthen(space, scan_id, "events", change.events, expires, fresh=anew)
+    data = _lengthen(space, scan_id, "data", change.data, expires, fresh=change.fresh)
+    space.drop_head(scan_id)
     due = -1
     if change.due is not None:
         due = settle(change.due, space.now)
-        space.tx.put(space.key("d", order_text(due), change.scan_id), (), FOREVER)
-    times = (settle(time, space.now) for time in change.expires)
-    expires = max(times, default=space.now + change.life)
-    value = (change.version, space.now, expires, due, change.body)
-    space.tx.put(space.key("h", change.scan_id), value, until)
+        space.tx.put(space.key("d", order_text(due), scan_id), (), FOREVER)
+    value = (change.version, space.now, expires, due, change.body, events, data)
+    space.tx.put(space.key("h", scan_id), value, max(expires, space.now + change.keep))
 
 
-def _append(space: Space, change: Append) -> None:
-    if change.fresh:
-        space.drop_log(change.scan_id, change.part)
-    length = space.length(change.scan_id, change.part)
+def _lengthen(
+    space: Space,
+    scan_id: str,
+    part: Part,
+    frames: tuple[bytes, ...],
+    until: int,
+    *,
+    fresh: bool = False,
+) -> int:
+    """Append to a log, or begin it anew; keep it ``until``, and give its length."""
+    length = None if fresh else space.length(scan_id, part)
     if length is None:
-        if not change.frames:
-            return
-        space.drop_log(change.scan_id, change.part)
+        space.drop_log(scan_id, part)
         length = 0
-    for number, frame in enumerate(change.frames, length):
-        key = space.key("f", change.scan_id, change.part, number_text(number))
+    for number, frame in enumerate(frames, length):
+        key = space.key("f", scan_id, part, number_text(number))
         space.tx.put(key, (space.now, frame), FOREVER)
-    header = space.key("p", change.scan_id, change.part)
-    space.tx.put(header, (length + len(change.frames),), space.now + change.keep)
+    length += len(frames)
+    space.tx.put(space.key("p", scan_id, part), (length,), until)
+    return length
 
 
 def _point(space: Space, change: Point) -> None:
@@ -258,11 +267,12 @@ def _trim(space: Space, tag: str, most: int) -> None:
 
 
 def _erase(space: Space, change: Erase) -> None:
+    entry = space.entry(change.tag, change.scan_id)
     space.drop_head(change.scan_id)
     space.drop_entry(change.tag, change.scan_id)
     for part in PARTS:
         space.drop_log(change.scan_id, part)
-    for name in change.names:
+    for name in (*change.names, *([entry.name] if entry else ())):
         key = space.key("q", change.tag, name)
         row = space.tx.get(key)
         if row is not None and row.value[0] == change.scan_id:
@@ -280,11 +290,9 @@ _GUARDS: Final[dict[type[Guard], Callable[..., Refused | None]]] = {
     HeadIs: _head_is,
     Free: _free,
     Room: _room,
-    LengthIs: _length_is,
 }
 _CHANGES: Final[dict[type[Change], Callable[..., None]]] = {
-    PutHead: _put_head,
-    Append: _append,
+    Save: _save,
     Point: _point,
     Enter: _enter,
     Erase: _erase,

@@ -5,7 +5,8 @@ Rows, by key (all parts are hashed, hexadecimal or numbers, so no name can reach
 ====================================  ===============================================  =========
 key                                   value                                            kept until
 ====================================  ===============================================  =========
-``ns/h/scan``                         version, stamp, expires, due (-1: never), body   its own
+``ns/h/scan``                         version, stamp, expires, due (-1: never), body,  its own
+                                      frames of events, frames of data
 ``ns/p/scan/part``                    number of frames                                 its own
 ``ns/f/scan/part/number``             stamp, body                                      with ``p``
 ``ns/i/tag/scan``                     order, live until, name, stamp, body             its own
@@ -139,8 +140,7 @@ class Space:
         if value is None:
             parts, start = frozenset(PARTS), 0
         else:
-            version, stamp, _, _, body = cast("tuple[str, int, int, int, bytes]", value)
-            head = StoredHead(version, stamp, body)
+            head = StoredHead(cast("str", value[0]), cast("int", value[1]), cast("bytes", value[4]))
         logs: dict[Part, Frames | None] = {
             part: self.frames(scan_id, part) for part in parts if part != "data"
         }
@@ -175,6 +175,12 @@ class Space:
             return None
         rows = self.tx.scan(self.key("f", scan_id, part, ""), number_text(start))
         return Frames(length, start, tuple(Stamped(*row.value) for _, row in rows))  # type: ignore[arg-type]
+
+    def whole(self, scan_id: str, *parts: Part) -> bool:
+        """Tell whether logs are as long as the scan's head says; the spec is one frame."""
+        value = cast("Value", self.get(self.key("h", scan_id)))
+        counts = {"spec": 1, "events": value[5], "data": value[6]}
+        return all((self.length(scan_id, part) or 0) == counts[part] for part in parts)
 
     def drop_log(self, scan_id: str, part: str) -> None:
         """Drop a log with its frames."""

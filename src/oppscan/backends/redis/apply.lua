@@ -1,180 +1,118 @@
--- Interprets one Apply of oppscan.ops: all guards, then changes that cannot fail.
+-- Interprets one Apply of oppscan.ops: all checks, all guards, then changes. Only the first write of
+-- a Save may be refused (no room, too long), and then nothing was done; those after it cannot fail.
 -- KEYS: every key that may be touched. ARGV[1]: 'c' to have something to wait for, 's' where
--- messages are sharded; ARGV[2]: the kinds of KEYS, one letter each (layout.py); then the guards and
--- the changes, as requests.py writes them. Payloads stay opaque bytes.
-local call, at, SLACK, SMALL = redis.call, 2, 1000, 4096
+-- messages are sharded; ARGV[2]: the kinds of KEYS, one letter each (layout.py; '-': it only goes);
+-- then checks, guards and changes, as requests.py writes them. Payloads stay opaque bytes.
+local call, at, SLACK, TOP, LOOK = redis.call, 2, 1000, 36, 64
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local TYPES = {r = 'string', d = 'string', i = 'hash', q = 'hash', o = 'zset', l = 'zset', u = 'zset'}
-for k, name in ipairs(KEYS) do
-  local kind, found = ARGV[2]:sub(k, k), call('TYPE', name)
-  found = found['ok'] or found
-  if found ~= 'none' and found ~= TYPES[kind] then return redis.error_reply('WRONGTYPE ' .. name) end
-end
-
+local TYPES, tops = {r = 'string', d = 'string', i = 'hash', q = 'hash', o = 'zset', u = 'zset'}, {}
 local function take() at = at + 1; return ARGV[at] end
 local function number() return tonumber(take()) end
-local function key() local k = number(); return KEYS[k], k end
+local function key() return KEYS[number()] end
 local function text(n) return string.format('%.0f', n) end
-local function pack(n)
-  local bytes = {}
-  for b = 6, 1, -1 do bytes[b] = n % 256; n = (n - bytes[b]) / 256 end
-  return string.char(unpack(bytes))
+local function int(s, nth)  -- 0 where there is none
+  local a, b, c, d, e, f = s:byte(nth * 6 - 5, nth * 6)
+  return f and ((((a * 256 + b) * 256 + c) * 256 + d) * 256 + e) * 256 + f or 0
 end
-local function int(s, nth)
-  local n = 0
-  for b = nth * 6 - 5, nth * 6 do n = n * 256 + s:byte(b) end
-  return n
+local function pack(...)
+  local out = {}
+  for _, n in ipairs({...}) do
+    for b = 5, 0, -1 do out[#out + 1] = string.char(math.floor(n / 256 ^ b) % 256) end
+  end
+  return table.concat(out)
 end
 local function stay(name, till)  -- a key that several scans share is never kept shorter than before
   local left = call('PTTL', name)
   if left < 0 or now + left < till + SLACK then call('PEXPIREAT', name, text(till + SLACK)) end
 end
-
--- A record's header: stamp, expires, keep, #head, room for it, spec until and size, events until
--- and count. It is read once, changed here, and written at the end.
-local STAMP, EXPIRES, KEEP, HEAD, ROOM, SIZE, FIELDS = 1, 2, 3, 4, 5, 7, 9
-local UNTIL, records = {spec = 6, events = 8}, {}
-local function record(k)
-  if not records[k] then
-    local r, raw = {add = '', tail = {}}, call('GETRANGE', KEYS[k], 0, FIELDS * 6 - 1)
-    for f = 1, FIELDS do r[f] = raw == '' and 0 or int(raw, f) end
-    r.absent, records[k] = raw == '', r
+local function live(entry) return int(entry, 2) > now end
+local function kept(entry) return int(entry, 3) > now end
+local function name_of(entry) return entry:sub(26, 25 + (entry:byte(25) or 0)) end
+local function ordered(i, o) return call('HLEN', i) == call('ZCARD', o) end
+local function marked(i, o)  -- scan, entry, scan, entry: at least of all that are marked live
+  local flat, few = {}, ordered(i, o) and call('ZCOUNT', o, '-inf', '(0') <= LOOK
+  if not few then return call('HGETALL', i) end
+  for n, scan in ipairs(call('ZRANGEBYSCORE', o, '-inf', '(0')) do
+    flat[n * 2 - 1], flat[n * 2] = scan, call('HGET', i, scan) or ''
   end
-  return records[k]
-end
-local function slice(k, from, size)
-  return size > 0 and call('GETRANGE', KEYS[k], text(from), text(from + size - 1)) or ''
-end
-local function flush(k, r)
-  local head, base = r.head, FIELDS * 6
-  local old, till = call('STRLEN', KEYS[k]), math.max(r[KEEP], r[UNTIL.spec], r[UNTIL.events])
-  if till <= now then return call('DEL', KEYS[k]) end
-  local room, spec_size = r[ROOM], r[SIZE]
-  local grown = old + #r.add
-  if r.absent or r.spec or r.cut or grown <= SMALL or (head and #head > room) then
-    local spec = r.spec or slice(k, base + room, spec_size)
-    local events = (r.cut and '' or slice(k, base + room + spec_size, old)) .. r.add
-    head = head or slice(k, base, r[HEAD])
-    r[HEAD], r[SIZE], r[ROOM] = #head, #spec, #head
-    if #spec + #events > SMALL then r[ROOM] = #head + 64 + math.floor(#head / 4) end
-    r.add = head .. ('\0'):rep(r[ROOM] - #head) .. spec .. events
-    old, head = 0, nil
-  elseif head then
-    r[HEAD] = #head
-  end
-  for f = 1, FIELDS do r.tail[f] = pack(r[f]) end
-  local header = table.concat(r.tail) .. (head or '')
-  if old == 0 then call('SET', KEYS[k], header .. r.add) else
-    call('SETRANGE', KEYS[k], 0, header)
-    if r.add ~= '' then call('APPEND', KEYS[k], r.add) end
-  end
-  call('PEXPIREAT', KEYS[k], text(till + SLACK))
+  return flat
 end
 
--- The data log has a header of its own: until and count.
-local function data(name)
-  local raw = call('GETRANGE', name, 0, 11)
-  if raw == '' or int(raw, 1) <= now then return 0, false end
-  return int(raw, 2), true
-end
-local function live(l, seek, others)
-  for _, member in ipairs(call('ZRANGEBYSCORE', l, '(' .. text(now), '+inf')) do
-    local size = member:byte(1)
-    local scan = member:sub(2, 1 + size)
-    if member:sub(2 + size) == seek and not others[scan] then return scan end
+-- The top of a record: stamp, expires, keep, where the head begins, its size, the size of the data.
+for k, name in ipairs(KEYS) do
+  local kind, found = ARGV[2]:sub(k, k), call('TYPE', name)
+  found = found['ok'] or found
+  local fits = kind == '-' or found == 'none' or found == TYPES[kind]
+  if fits and kind == 'r' then
+    tops[name] = call('GETRANGE', name, 0, TOP - 1)
+    local head = int(tops[name], 4)
+    fits = tops[name] == '' or head >= TOP and head + int(tops[name], 5) <= call('STRLEN', name)
   end
+  if not fits then return redis.error_reply('WRONGTYPE ' .. name) end
 end
-local function leave(i, o, l, scan)  -- drop an index entry
-  local entry = call('HGET', i, scan)
-  if entry then
-    call('ZREM', l, string.char(#scan) .. scan .. entry:sub(26, 25 + entry:byte(25)))
-    call('ZREM', o, scan)
-    call('HDEL', i, scan)
-  end
-  return entry
+for _ = 1, number() do  -- what the changes will read of a hash is no shorter than what makes sense
+  local name, field, least = key(), take(), number()
+  local value = call('HGET', name, field)
+  if value and #value < least then return redis.error_reply('WRONGTYPE ' .. name) end
 end
 
-local guards = {}
+local guards, changes, channels = {}, {}, {}
 function guards.head()
-  local _, k = key()
-  local version, r = take(), record(k)
-  local there = r[HEAD] > 0 and r[KEEP] > now
-  if version == '' then return not there end
-  return there and r[EXPIRES] > now and slice(k, FIELDS * 6, #version) == version
+  local r, d, version, torn = key(), key(), take(), take() == '1'
+  local top, size = tops[r], call('STRLEN', d)
+  if torn and (size == 0 or top ~= '' and int(top, 2) <= now) then return false end
+  if version == '' or int(top, 3) <= now then return version == '' and int(top, 3) <= now end
+  local head = int(top, 4)
+  local stored = call('GETRANGE', r, text(head), text(head + #version - 1))
+  return int(top, 2) > now and size == int(top, 6) and stored == version
 end
 function guards.free()
-  local q, l, seek, others = key(), key(), take(), {}
+  local q, i, o, name, others = key(), key(), key(), take(), {}
   for _ = 1, number() do others[take()] = true end
-  local pointer = call('HGET', q, seek)
-  local found
+  local pointer = call('HGET', q, name)
   if pointer and int(pointer, 2) > now then
-    found = pointer:sub(13)
-    if int(pointer, 1) <= now or others[found] then found = nil end
-  else
-    found = live(l, seek, others)
+    return int(pointer, 1) <= now or others[pointer:sub(13)], pointer:sub(13)
   end
-  return not found, found
+  local all = marked(i, o)
+  for n = 2, #all, 2 do
+    local entry, scan = all[n], all[n - 1]
+    if live(entry) and not others[scan] and name_of(entry) == name then return false, scan end
+  end
+  return true
 end
 function guards.room()
-  local l, limit = key(), number()
-  return call('ZCOUNT', l, '(' .. text(now), '+inf') < limit
-end
-function guards.length()
-  local name, k = key()
-  local part, length, count = take(), number(), nil
-  if part == 'data' then count = data(name) else
-    local r = record(k)
-    count = r[UNTIL[part]] > now and (part == 'spec' and r[SIZE] > 0 and 1 or r[9]) or 0
-  end
-  return count == length
+  local all, limit, count = marked(key(), key()), number(), 0
+  for n = 2, #all, 2 do if live(all[n]) then count = count + 1 end end
+  return count < limit
 end
 
-local changes, channels = {}, {}
-local function news(channel) if channel ~= '' then channels[#channels + 1] = channel end end
-function changes.put()
-  local _, k = key()
-  local due, member, r = key(), take(), record(k)
-  r.head, r.changed = take(), true
-  call('SETRANGE', KEYS[k], 0, '')  -- changes nothing, but a full server refuses it: all or nothing
-  local instant, life, keep, when = number(), number(), number(), take()
-  r[STAMP], r[EXPIRES], r[KEEP] = now, math.max(instant, now + life), now + keep
-  news(take())
-  if when == '' then return call('ZREM', due, member) end
-  when = tonumber(when)
-  call('ZADD', due, text(when < 0 and now - 1 - when or when), member)
-  stay(due, now + keep)
-end
-function changes.append()
-  local name, k = key()
-  local part, frames, group, till, fresh = take(), number(), take(), now + number(), take() == '1'
-  if frames > 0 then group = pack(now) .. group end
-  if part == 'data' then
-    local count, there = data(name)
-    if fresh or not there then count = 0; call('DEL', name) end
-    if frames == 0 and (fresh or not there) then return end
-    local header, old = pack(till) .. pack(count + frames), call('STRLEN', name)
-    if old == 0 or (frames > 0 and old + #group <= SMALL) then
-      call('SET', name, header .. call('GETRANGE', name, 12, -1) .. group)
-    else
-      call('SETRANGE', name, 0, header)
-      if frames > 0 then call('APPEND', name, group) end
-    end
-    return call('PEXPIREAT', name, text(till + SLACK))
+function changes.save()
+  local r, d, u, member, instant, life = key(), key(), key(), take(), number(), number()
+  local keep, due, head, anew, logs = now + number(), take(), take(), take() == '1', take()
+  local fresh, data, channel = take() == '1', take(), take()
+  local over, start = int(tops[r], 2) <= now, int(tops[r], 4)
+  fresh = fresh or tops[r] ~= '' and over
+  local size, expires = fresh and 0 or call('STRLEN', d), math.max(instant, now + life)
+  keep = math.max(keep, expires)
+  if data ~= '' then
+    size = size + 6 + #data
+    if fresh then call('SET', d, pack(now) .. data) else call('APPEND', d, pack(now) .. data) end
   end
-  local r, u = record(k), UNTIL[part]
-  r.changed = true
-  local lapsed = fresh or r[u] <= now
-  if part == 'spec' then
-    if lapsed or frames > 0 then
-      local before = r.spec or slice(k, FIELDS * 6 + r[ROOM], r[SIZE])
-      r.spec = (lapsed and '' or before) .. group
-    end
-  else
-    if lapsed then r.cut, r.add, r[9] = true, '', 0 end
-    r.add, r[9] = r.add .. group, r[9] + frames
+  if logs ~= '' then logs = pack(now) .. logs end
+  if anew or over then start = TOP end
+  tops[r] = pack(now, expires, keep, start + #logs, #head, size)
+  if start == TOP then call('SET', r, tops[r] .. logs .. head) else
+    call('SETRANGE', r, text(start), logs .. head)
+    call('SETRANGE', r, 0, tops[r])
   end
-  r[u] = (lapsed and frames == 0) and 0 or till
+  if fresh and data == '' then call('DEL', d) end
+  call('PEXPIREAT', r, text(keep + SLACK))
+  call('PEXPIREAT', d, text(expires + SLACK))
+  if channel ~= '' then channels[#channels + 1] = channel end
+  if due == '' then return call('ZREM', u, member) end
+  call('ZADD', u, text(due:sub(1, 1) == '-' and now - 1 - due or due), member)
+  stay(u, keep)
 end
 function changes.point()
   local q, name, scan, life, till, mode = key(), take(), take(), number(), now + number(), take()
@@ -183,78 +121,80 @@ function changes.point()
     if mode ~= 'take' and before:sub(13) ~= scan then return end
     till = math.max(till, int(before, 2))
   elseif mode == 'renew' then return end
-  call('HSET', q, name, pack(life > 0 and now + life or 0) .. pack(till) .. scan)
+  call('HSET', q, name, pack(life > 0 and now + life or 0, till) .. scan)
   stay(q, till)
-  local size = call('HLEN', q)
-  if not before and size % 64 == 0 then  -- what is pointed at once and never again must go too
-    local all = call('HGETALL', q)
-    for f = 1, #all, 2 do
-      if int(all[f + 1], 2) <= now then call('HDEL', q, all[f]) end
-    end
+  if before or call('HLEN', q) % 64 > 0 then return end
+  local all = call('HGETALL', q)  -- what is pointed at once and never again must go too
+  for n = 2, #all, 2 do if int(all[n], 2) <= now then call('HDEL', q, all[n - 1]) end end
+end
+local function thin(i, o, surplus)  -- drop the oldest that are not live; LOOK of those marked so are looked at
+  local idle = call('ZRANGEBYSCORE', o, '(0', '+inf', 'LIMIT', 0, surplus)
+  for n, scan in ipairs(idle) do idle[n] = {int(call('HGET', i, scan) or '', 1), scan} end
+  for _, scan in ipairs(call('ZREVRANGEBYSCORE', o, '(0', '-inf', 'LIMIT', 0, LOOK)) do
+    local entry = call('HGET', i, scan) or ''
+    if not (live(entry) and kept(entry)) then idle[#idle + 1] = {int(entry, 1), scan} end
+  end
+  table.sort(idle, function(a, b) return a[1] < b[1] end)
+  for n = 1, math.min(surplus, #idle) do
+    call('HDEL', i, idle[n][2])
+    call('ZREM', o, idle[n][2])
   end
 end
 function changes.enter()
-  local i, o, l, scan, tail = key(), key(), key(), take(), take()
-  local life, till, order, most = number(), now + number(), number(), number()
-  local entry = leave(i, o, l, scan)
-  local known = entry and int(entry, 3) > now
-  if known then order = int(entry, 1) elseif order < 0 then
-    local newest = call('ZREVRANGE', o, 0, 0, 'WITHSCORES')
-    order = newest[2] and math.max(now, newest[2] + 1) or now
-  else
-    while call('ZCOUNT', o, text(order), text(order)) > 0 do order = order + 1 end
-  end
-  local till_live = life > 0 and now + life or 0
-  call('HSET', i, scan, pack(order) .. pack(till_live) .. pack(till) .. pack(now) .. tail)
-  call('ZADD', o, text(order), scan)
-  stay(i, till)
-  stay(o, till)
-  if life > 0 then
-    call('ZADD', l, text(till_live), string.char(#scan) .. scan .. tail:sub(2, 1 + tail:byte(1)))
-    stay(l, till_live)
-  end
-  local surplus, place = known and 0 or call('ZCARD', o) - most, 0
-  while surplus > 0 do
-    local oldest = call('ZRANGE', o, place, place)[1]
-    if not oldest then return end
-    local seen = call('HGET', i, oldest)
-    if seen and int(seen, 3) > now and int(seen, 2) > now then place = place + 1 else
-      if not leave(i, o, l, oldest) then call('ZREM', o, oldest) end
-      surplus = surplus - 1
+  local i, o, scan, tail, life = key(), key(), take(), take(), number()
+  local till, order, most = now + number(), number(), number()
+  if not ordered(i, o) then
+    local all = call('HGETALL', i)
+    call('DEL', o)
+    for n = 2, #all, 2 do
+      call('ZADD', o, text(int(all[n], 1) * (live(all[n]) and -1 or 1)), all[n - 1])
     end
   end
+  local before = call('HGET', i, scan)
+  local known = before and kept(before)
+  if before and not known then call('ZREM', o, scan) end
+  if known then order = int(before, 1) elseif order < 0 then
+    local idle, alive = call('ZREVRANGE', o, 0, 0, 'WITHSCORES')[2], call('ZRANGE', o, 0, 0, 'WITHSCORES')[2]
+    order = math.max(now, math.min(math.max(1 + (idle or 0), 1 - (alive or 0)), 2 ^ 47))
+  else
+    local function taken(n) return call('ZCOUNT', o, text(n), text(n)) > 0 end
+    while taken(order) or taken(-order) do order = order + 1 end
+  end
+  call('HSET', i, scan, pack(order, life > 0 and now + life or 0, till, now) .. tail)
+  call('ZADD', o, text(life > 0 and -order or order), scan)
+  stay(i, math.max(till, now + life))
+  stay(o, math.max(till, now + life))
+  local surplus = known and 0 or call('HLEN', i) - most
+  if surplus > 0 then thin(i, o, surplus) end
 end
 function changes.erase()
-  local name, k = key()
-  local data_name, due, member, i, o, l = key(), key(), take(), key(), key(), key()
-  local q, scan = key(), take()
-  call('DEL', name, data_name)
-  records[k] = nil
-  call('ZREM', due, member)
-  leave(i, o, l, scan)
-  for _ = 1, number() do
-    local pointer = take()
-    local found = call('HGET', q, pointer)
-    if found and found:sub(13) == scan then call('HDEL', q, pointer) end
+  local r, d, u, member, i, o, q, scan = key(), key(), key(), take(), key(), key(), key(), take()
+  local names, entry = {}, call('HGET', i, scan) or ''
+  for n = 1, number() do names[n] = take() end
+  if kept(entry) then names[#names + 1] = name_of(entry) end
+  for _, name in ipairs(names) do
+    if (call('HGET', q, name) or ''):sub(13) == scan then call('HDEL', q, name) end
   end
-  news(take())
+  call('DEL', r, d)
+  call('ZREM', u, member)
+  call('HDEL', i, scan)
+  call('ZREM', o, scan)
+  if tops[r] then tops[r] = '' end
+  channels[#channels + 1] = take()
 end
 
 for nth = 1, number() do
   local holds, found = guards[take()]()
   if not holds then
-    if ARGV[1]:find('c') then  -- a write without effect, so that there is one to wait for
-      for _, name in ipairs(KEYS) do
-        local left = call('PTTL', name)
-        if left > 0 then call('PEXPIRE', name, left) end
-      end
+    for _, name in ipairs(ARGV[1]:find('c') and KEYS or {}) do  -- without effect, but to wait for
+      local left = call('PTTL', name)
+      if left > 0 then call('PEXPIRE', name, left) end
     end
     return {nth, now, found or ''}
   end
 end
 for _ = 1, number() do changes[take()]() end
-for k, r in pairs(records) do if r.changed then flush(k, r) end end
 for _, channel in ipairs(channels) do  -- last, and never in the way of what is written
-  if ARGV[1]:find('s') then redis.pcall('SPUBLISH', channel, '') else redis.pcall('PUBLISH', channel, '') end
+  redis.pcall(ARGV[1]:find('s') and 'SPUBLISH' or 'PUBLISH', channel, '')
 end
 return {0, now, ''}

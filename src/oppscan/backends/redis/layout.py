@@ -6,11 +6,10 @@ the owner's tag, so that they lie in one slot and change in one script.
 =========================  ======  =============================================================
 key, after the hash tag    type    holds
 =========================  ======  =============================================================
-``r:scan``                 string  `Record`: a fixed header, the head, the logs spec and events
-``d:scan``                 string  the data log, after its own small header
+``r:scan``                 string  `Record`: a fixed top, the log of spec and events, the head
+``d:scan``                 string  the data log
 ``i:tag``                  hash    the owner's index: scan → entry
-``o:tag``                  zset    the order of the index: scan by place
-``l:tag``                  zset    the owner's live scans, with their names, by the end of that
+``o:tag``                  zset    the order of the index: scan by place; live ones below zero
 ``q:tag``                  hash    pointers: name → scan
 ``due``                    zset    the shard's scans by due time
 ``n:scan``                 —       no key: the channel of the scan's news
@@ -21,6 +20,11 @@ Laws
   is kept, so that what is over is told by the times stored beside it, never by a key that
   went a moment before a reader's clock says so.
 - Numbers are 6 bytes, big end first: milliseconds fit until the year 10889.
+- The head of a record comes last: what grows is written over it, and the head behind that. Its top
+  says where it begins, and how long it and the data are; of data that are of another length,
+  a part was lost.
+- The index ``i`` is the truth about an owner; ``o`` only spares sorting it, and is made anew where
+  it has not as many members.
 - A log is a row of groups, one for each write: the instant, ``frames * 2 + packed``, the size,
   the frames. Scripts read none of it but how to skip a group. Groups that shrink are deflated.
 """
@@ -44,11 +48,13 @@ SLACK: Final = 1000
 PACK_FROM: Final = 160
 """Bytes; what is shorter gains too little by deflating to pay for the time."""
 
+_MEMBER: Final = (16, 16)
+"""The sizes of the two parts of a member of a due set."""
+
 _MORE: Final = 0x80
 """In a number of varying length: seven bits a byte, and this one where more follow."""
 
-_HEADER: Final = struct.Struct(">" + "HI" * 9)
-_DATA_HEADER: Final = struct.Struct(">HIHI")
+_TOP: Final = struct.Struct(">" + "HI" * 6)
 _ENTRY: Final = struct.Struct(">" + "HI" * 4)
 
 
@@ -61,7 +67,7 @@ def shard_of(name: str) -> str:
 
 
 def key(namespace: str, kind: str, name: str) -> str:
-    """Give the key of one scan (kinds ``r``, ``d``) or one owner (``i``, ``o``, ``l``, ``q``)."""
+    """Give the key of one scan (kinds ``r``, ``d``) or one owner (``i``, ``o``, ``q``)."""
     return f"{{{namespace}:{name[:2]}}}{kind}:{name}"
 
 
@@ -83,6 +89,19 @@ def short(scan_id: str) -> bytes:
 def long(tag: str, suffix: bytes) -> str:
     """Give back the id that `short` shortened."""
     return f"{tag}-{suffix.hex()}"
+
+
+def due_member(scan_id: str) -> bytes:
+    """Give the member that stands for a scan in its shard's due set."""
+    return scan_id.partition("-")[0].encode() + b"-" + short(scan_id)
+
+
+def id_of_member(member: bytes, shard: str) -> str:
+    """Give the scan that a member of a shard's due set stands for; one that is none, for junk."""
+    tag, _, suffix = member.partition(b"-")
+    if tag.isalnum() and tag.startswith(shard.encode()) and (len(tag), len(suffix)) == _MEMBER:
+        return long(tag.decode(), suffix)
+    return long(shard + "0" * 14, b"\0" * 16)
 
 
 # --- Numbers ------------------------------------------------------------------------------------
@@ -180,71 +199,63 @@ class Record:
 ABSENT: Final = Record(None, None, None)
 
 
+def _top(raw: bytes, what: str) -> list[int]:
+    """Read the top: stamp, expires, keep, where the head begins, its size, that of the data."""
+    if len(raw) < _TOP.size:
+        raise CorruptRecord(f"{what}: the stored record is too short")
+    numbers = _wide(_TOP.unpack_from(raw))
+    if not _TOP.size <= numbers[3] <= numbers[3] + numbers[4] <= len(raw):
+        raise CorruptRecord(f"{what}: the stored record makes no sense")
+    return numbers
+
+
 def read_record(
     raw: bytes | None, now: int, what: str, *, spec: bool = True, events: bool = True
 ) -> Record:
-    """Read a record; ``spec`` and ``events`` say which logs are wanted if the head is there."""
+    """Read a record; ``spec`` and ``events`` say which logs are wanted."""
     if raw is None:
         return ABSENT
-    if len(raw) < _HEADER.size:
-        raise CorruptRecord(f"{what}: the stored record is too short")
-    stamp, _, keep, head_size, room, spec_until, spec_size, events_until, _ = _wide(
-        _HEADER.unpack_from(raw)
-    )
-    at = _HEADER.size
-    spec_at = at + room
-    events_at = spec_at + spec_size
-    if head_size > room or events_at > len(raw):
-        raise CorruptRecord(f"{what}: the stored record makes no sense")
-    head = None
-    if head_size and keep > now:
+    stamp, expires, keep, at, size, _ = _top(raw, what)
+    if keep <= now:
+        return ABSENT
+    try:
         body_at = at + 1 + raw[at]
-        try:
-            version = raw[at + 1 : body_at].decode()
-        except UnicodeDecodeError as error:
-            raise CorruptRecord(f"{what}: the stored record makes no sense ({error})") from error
-        head = StoredHead(version, stamp, raw[body_at : at + head_size])
-    whole = head is None
+        head = StoredHead(raw[at + 1 : body_at].decode(), stamp, raw[body_at : at + size])
+    except (IndexError, UnicodeDecodeError) as error:
+        raise CorruptRecord(f"{what}: the stored record makes no sense ({error})") from error
+    if expires <= now or not (spec or events):
+        return Record(head, None, None)
+    length, items = read_groups(raw[:at], _TOP.size, 0, what)
+    if not length:
+        raise CorruptRecord(f"{what}: the stored record has no description")
     return Record(
         head,
-        _log(raw[:events_at], spec_at, spec_until, now, what) if spec or whole else None,
-        _log(raw, events_at, events_until, now, what) if events or whole else None,
+        Frames(1, 0, tuple(items[:1])) if spec else None,
+        Frames(length - 1, 0, tuple(items[1:])) if events else None,
     )
 
 
-def expires_of(raw: bytes) -> int:
-    """Give the instant from which the head of a record is a tombstone; 0 where it has none."""
-    return int.from_bytes(raw[6:12]) if len(raw) >= _HEADER.size else 0
-
-
-def whole_until(raw: bytes) -> int:
-    """Give the instant from which some part of a record is kept no longer."""
-    _, _, keep, _, _, spec_until, _, events_until, _ = _wide(_HEADER.unpack_from(raw))
-    return min(keep, spec_until, events_until)
-
-
-def _log(raw: bytes, start: int, until: int, now: int, what: str) -> Frames | None:
-    if until <= now:
-        return None
-    length, items = read_groups(raw, start, 0, what)
-    return Frames(length, 0, tuple(items))
+def expires_of(raw: bytes | None) -> int:
+    """Give the instant from which the head of a record is a tombstone; 0 where there is none."""
+    return int.from_bytes(raw[6:12]) if raw is not None and len(raw) >= _TOP.size else 0
 
 
 def read_data(  # noqa: PLR0917
-    header: bytes | None, groups: bytes, first: int, wanted: int, now: int, what: str
+    raw: bytes | None, size: int, groups: bytes | None, first: int, wanted: int, now: int, what: str
 ) -> Frames | None:
-    """Read the data log from its header and its ``groups`` from frame ``first`` on."""
-    if not header:
+    """Read the data log from frame ``wanted`` on, where ``groups`` begin with frame ``first``.
+
+    None: it was not read (no ``groups``), or it is kept no longer, or its ``size`` is not what the
+    record ``raw`` says, so that a part was lost; or there is neither.
+    """
+    if groups is None or (raw is None and not size):
         return None
-    if len(header) != _DATA_HEADER.size:
-        raise CorruptRecord(f"{what}: the stored data is too short")
-    until, count = _wide(_DATA_HEADER.unpack(header))
-    if until <= now:
-        return None
+    if raw is not None:
+        _, expires, _, _, _, whole = _top(raw, what)
+        if expires <= now or size != whole:
+            return None
     length, items = read_groups(groups, 0, first, what)
-    if length != count:
-        raise CorruptRecord(f"{what}: {length} of {count} frames of stored data are there")
-    return Frames(count, wanted, tuple(items[wanted - first :]))
+    return Frames(length, wanted, tuple(items[wanted - first :]))
 
 
 def head_bytes(version: str, body: bytes) -> bytes:

@@ -44,7 +44,7 @@ class Records:
             return kept.seen
         seen = sighted(scan_id, raw, now, parts)
         if raw is not None and seen.head is not None and len(raw) <= BYTES:
-            until = layout.whole_until(raw)
+            until = layout.expires_of(raw)
             if now < until and _size(seen.spec) + _size(seen.events) <= OPEN:
                 if len(self._kept) >= ENTRIES:
                     self._kept.clear()

@@ -6,7 +6,9 @@ the backend run the same plans.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from math import isfinite
 from typing import Any, Final, TypeVar, assert_never, cast
 
 from msgspec.structs import replace
@@ -24,8 +26,8 @@ from oppscan.backends.redis.steps import (
     Run,
     Spread,
 )
+from oppscan.errors import CorruptRecord
 from oppscan.ops import (
-    Append,
     Applied,
     Apply,
     Change,
@@ -34,16 +36,15 @@ from oppscan.ops import (
     Free,
     Guard,
     HeadIs,
-    LengthIs,
     Point,
     Purge,
     Purged,
-    PutHead,
     Refused,
     Request,
     Resolve,
     Resolved,
     Room,
+    Save,
     SelectDue,
     Selected,
     SelectOwned,
@@ -54,13 +55,18 @@ from oppscan.record import Part, settle
 R = TypeVar("R")
 
 _BOTH: Final[frozenset[Part]] = frozenset({"spec", "events"})
+_POINTER: Final = 28
+_ENTRY: Final = 25
+"""The least bytes of a pointer and of an index entry that make sense."""
+
 SHARDS: Final = tuple(f"{number:02x}" for number in range(256))
 
 
 def weight(request: Request[Any]) -> int:
     """Give the bytes that a request writes to logs."""
     changes = request.changes if isinstance(request, Apply) else ()
-    return sum(sum(map(len, item.frames)) for item in changes if isinstance(item, Append))
+    saves = [item for item in changes if isinstance(item, Save)]
+    return sum(len(frame) for item in saves for frame in (*item.events, *item.data))
 
 
 def reply_weight(answer: object) -> int:
@@ -81,7 +87,7 @@ def plan(request: Request[R], namespace: str, known: Known, records: Records) ->
 
 
 def _owner_keys(namespace: str, tag: str) -> tuple[str, ...]:
-    return tuple(layout.key(namespace, kind, tag) for kind in "iolq")
+    return tuple(layout.key(namespace, kind, tag) for kind in "ioq")
 
 
 def _resolve(namespace: str, request: Resolve, known: Known, records: Records) -> Plan[Resolved]:
@@ -104,7 +110,7 @@ def _resolve(namespace: str, request: Resolve, known: Known, records: Records) -
         ),
         (
             "scan", int("data" in request.parts), _family(namespace, tag),
-            layout.short(scan_id), request.data_from, due_member(scan_id),
+            layout.short(scan_id), request.data_from,
         ),
     )  # fmt: skip
     seen = _sighting(tag, found, now, request.parts, request.data_from)
@@ -131,7 +137,7 @@ def _select_owned(namespace: str, request: SelectOwned, known: Known) -> Plan[Se
         _owner_keys(namespace, request.tag),
         (
             "live" if request.live else "list", int("data" in request.parts),
-            _family(namespace, request.tag), request.limit, request.before,
+            _family(namespace, request.tag), "", request.limit, request.before,
         ),
     )  # fmt: skip
     seen = tuple(_sighting(request.tag, item, now, request.parts) for item in found)
@@ -146,12 +152,12 @@ def _family(namespace: str, tag: str) -> str:
 def _sighting(
     tag: str, found: Sequence[Any], now: int, parts: frozenset[Part], data_from: int = 0
 ) -> Sighting:
-    suffix, raw, entry, header, first, groups = found
+    suffix, raw, entry, size, first, groups = found
     scan_id = layout.long(tag, suffix)
     what = f"scan {scan_id}"
     seen = sighted(scan_id, raw, now, parts)
     wanted = data_from if seen.head is not None else 0
-    data = layout.read_data(header, groups, first, wanted, now, what)
+    data = layout.read_data(raw, size, groups, first, wanted, now, what)
     read = layout.read_entry(entry, now, what)
     return Sighting(scan_id, seen.head, read, seen.spec, seen.events, data)
 
@@ -160,7 +166,7 @@ def _select_due(namespace: str, request: SelectDue, known: Known) -> Plan[Select
     del known
     due_from, _, past = request.beyond.partition("/")
     now = yield Moment(layout.due_key(namespace, SHARDS[0]))
-    window = ("+inf", "WITHSCORES", "LIMIT", 0, request.limit)
+    window = (now, "WITHSCORES", "LIMIT", 0, request.limit)
     spans: list[tuple[Argument, ...]] = [(due_from or "-inf", *window)]
     if past:  # of those due at the same instant, however many, some were on the page before
         spans = [(due_from, due_from, "WITHSCORES"), (f"({due_from}", *window)]
@@ -171,27 +177,43 @@ def _select_due(namespace: str, request: SelectDue, known: Known) -> Plan[Select
             for shard in SHARDS
         )
     )
+    found = (
+        (shard, row)
+        for shard, reply in zip(SHARDS * len(spans), replies, strict=True)
+        for row in _scored(reply)
+    )
     rows = sorted(
-        (due, id_of_member(member)) for reply in replies for due, member in _scored(reply)
+        (due, layout.id_of_member(member, shard), member) for shard, (due, member) in found
     )
     if past:
         rows = [row for row in rows if (row[0], f"{row[1]}!") > (int(due_from), past)]
     page = rows[: request.limit]
-    ready = [scan_id for due, scan_id in page if due <= now]
-    raws = yield Spread(tuple(command for scan in ready for command in _of_due(namespace, scan)))
+    raws = yield Spread(tuple(command for row in page for command in _of_due(namespace, row[1])))
     seen: list[Sighting] = []
-    over: list[str] = []
-    for scan, raw, entry in zip(ready, raws[::2], raws[1::2], strict=True):
-        if raw is None or layout.expires_of(raw) <= now:
-            over.append(scan)
+    over: dict[str, list[bytes]] = {}
+    for (_, scan, member), raw, entry in zip(page, raws[::2], raws[1::2], strict=True):
+        sighting = _due_sighting(scan, raw, entry, now)
+        if sighting is None:
+            over.setdefault(layout.shard_of(scan), []).append(member)
         else:
-            found = sighted(scan, raw, now, _BOTH)
-            seen.append(replace(found, entry=layout.read_entry(entry, now, f"scan {scan}")))
-    for shard in sorted({layout.shard_of(scan_id) for scan_id in over}):
-        yield _forget_due(namespace, shard, [scan for scan in over if scan.startswith(shard)])
-    whole = len(page) == request.limit and len(ready) == len(page)
-    more = f"{page[-1][0]}/{page[-1][1]}!" if whole else None
-    return Selected(now, tuple(item for item in seen if item.head is not None), more)
+            seen.append(sighting)
+    for shard, members in over.items():
+        yield _forget_due(namespace, shard, members)
+    more = f"{page[-1][0]}/{page[-1][1]}!" if len(page) == request.limit else None
+    return Selected(now, tuple(seen), more)
+
+
+def _due_sighting(scan: str, raw: bytes | None, entry: bytes | None, now: int) -> Sighting | None:
+    """Give a scan that is due; None where it has expired, or nobody can read it.
+
+    That it cannot be read is told to who asks for it, and hides no other.
+    """
+    try:
+        seen = sighted(scan, raw, now, _BOTH)
+        seen = replace(seen, entry=layout.read_entry(entry, now, f"scan {scan}"))
+    except CorruptRecord:
+        return None
+    return seen if layout.expires_of(raw) > now else None
 
 
 def _of_due(namespace: str, scan_id: str) -> tuple[tuple[Argument, ...], ...]:
@@ -205,46 +227,61 @@ def _of_due(namespace: str, scan_id: str) -> tuple[tuple[Argument, ...], ...]:
 def _scored(reply: Sequence[Any]) -> list[tuple[int, bytes]]:
     """Read members with scores, whichever way the client parsed them."""
     if reply and isinstance(reply[0], (list, tuple)):
-        return [(int(score), member) for member, score in reply]
-    return [(int(float(reply[n + 1])), reply[n]) for n in range(0, len(reply), 2)]
+        return [(_place(score), member) for member, score in reply]
+    return [(_place(reply[n + 1]), reply[n]) for n in range(0, len(reply), 2)]
 
 
-def due_member(scan_id: str) -> bytes:
-    """Give the member that stands for a scan in its shard's due set."""
-    return scan_id.partition("-")[0].encode() + b"-" + layout.short(scan_id)
+def _place(score: float | bytes) -> int:
+    """Read a score; one that no script of ours can have put counts as the lowest."""
+    return int(float(score)) if isfinite(float(score)) else 0
 
 
-def id_of_member(member: bytes) -> str:
-    """Give the scan that a member of a due set stands for."""
-    tag, _, suffix = member.partition(b"-")
-    return layout.long(tag.decode(), suffix)
-
-
-def _forget_due(namespace: str, shard: str, scans: Sequence[str]) -> Run:
+def _forget_due(namespace: str, shard: str, members: Sequence[bytes]) -> Run:
+    scans = (layout.id_of_member(member, shard) for member in members)
     keys = (layout.due_key(namespace, shard), *(layout.key(namespace, "r", scan) for scan in scans))
-    return Run(SWEEP, keys, tuple(due_member(scan) for scan in scans), writes=True)
+    return Run(SWEEP, keys, (0, *members), writes=True)
+
+
+OWNERS: Final = 16
+"""Swept by one script, which holds up the server no longer than that."""
+
+BITE: Final = 256 * OWNERS
+"""Owners looked at by one `Purge`, so that it ends in time, whatever there is to drop."""
 
 
 def _purge(namespace: str, request: Purge, known: Known) -> Plan[Purged]:
     """Drop the leftovers that no key's own TTL takes along. O(owners), by SCAN."""
     del known
     now = yield Moment(layout.due_key(namespace, SHARDS[0]))
-    window = ("-inf", "+inf", "LIMIT", 0, request.limit)
-    dues = yield Spread(
-        tuple(("ZRANGEBYSCORE", layout.due_key(namespace, shard), *window) for shard in SHARDS)
+    if not request.beyond:
+        window = ("-inf", now, "LIMIT", 0, request.limit)
+        dues = yield Spread(
+            tuple(("ZRANGEBYSCORE", layout.due_key(namespace, shard), *window) for shard in SHARDS)
+        )
+        for shard, members in zip(SHARDS, dues, strict=True):
+            if members:
+                yield _forget_due(namespace, shard, members)
+    found = sorted(
+        index.rpartition(":")[2] for index in (yield Keys(layout.index_pattern(namespace)))
     )
-    for shard, members in zip(SHARDS, dues, strict=True):
-        if members:
-            yield _forget_due(namespace, shard, [id_of_member(member) for member in members])
+    tags = [tag for tag in found if tag > request.beyond]
     scans = dropped = 0
-    for index in sorted((yield Keys(layout.index_pattern(namespace)))):
-        tag = index.rpartition(":")[2]
-        gone, all_gone = yield Run(SWEEP, _owner_keys(namespace, tag), (), writes=True)
+    for group in _groups(tags[:BITE]):
+        keys = tuple(key for tag in group for key in _owner_keys(namespace, tag))
+        gone, all_gone, reached = yield Run(SWEEP, keys, (request.limit - dropped,), writes=True)
         scans += gone
         dropped += all_gone
         if dropped >= request.limit:
-            return Purged(now, scans, more=True)
-    return Purged(now, scans, more=False)
+            return Purged(now, scans, more=True, beyond=group[reached - 1])
+    more = len(tags) > BITE
+    return Purged(now, scans, more=more, beyond=tags[BITE - 1] if more else "")
+
+
+def _groups(tags: Sequence[str]) -> Iterator[list[str]]:
+    """Take owners together whose keys lie in one slot, as many as one script should look at."""
+    for _, shard in groupby(tags, layout.shard_of):
+        owners = list(shard)
+        yield from (owners[at : at + OWNERS] for at in range(0, len(owners), OWNERS))
 
 
 # --- Writing ------------------------------------------------------------------------------------
@@ -257,23 +294,22 @@ class _Draft:
         self.namespace = namespace
         self.places: dict[str, int] = {}
         self.kinds: list[str] = []
+        self.checks: list[Argument] = []
         self.arguments: list[Argument] = []
 
-    def key(self, kind: str, name: str) -> int:
-        """Give the place of a key in KEYS."""
-        due = kind == "u"
-        full = (
-            layout.due_key(self.namespace, layout.shard_of(name))
-            if due
-            else layout.key(self.namespace, kind, name)
-        )
+    def key(self, kind: str, name: str, *, whatever: bool = False) -> int:
+        """Give the place of a key in KEYS; ``whatever``: it goes, so nothing in it matters."""
+        if kind == "u":
+            full = layout.due_key(self.namespace, layout.shard_of(name))
+        else:
+            full = layout.key(self.namespace, kind, name)
         if full not in self.places:
             self.places[full] = len(self.places) + 1
-            self.kinds.append(kind)
-        return self.places[full]
-
-    def log(self, scan_id: str, part: Part) -> int:
-        return self.key("d" if part == "data" else "r", scan_id)
+            self.kinds.append("-")
+        place = self.places[full]
+        if not whatever:
+            self.kinds[place - 1] = kind
+        return place
 
     def channel(self, scan_id: str) -> str:
         return layout.key(self.namespace, "n", scan_id)
@@ -282,50 +318,51 @@ class _Draft:
         match item:
             case HeadIs():
                 version = "" if item.version is None else layout.head_bytes(item.version, b"")
-                self.arguments += "head", self.key("r", item.scan_id), version
+                self.arguments += "head", self.key("r", item.scan_id), self.key("d", item.scan_id)
+                self.arguments += version, int(item.torn)
             case Free():
                 others = [layout.short(scan_id) for scan_id in item.others]
-                self.arguments += "free", self.key("q", item.tag), self.key("l", item.tag)
+                self.arguments.append("free")
+                self.arguments += (self.key(kind, item.tag) for kind in "qio")
                 self.arguments += item.name, len(others), *others
             case Room():
-                self.arguments += "room", self.key("l", item.tag), item.limit
-            case LengthIs():
-                place = self.log(item.scan_id, item.part)
-                self.arguments += "length", place, item.part, item.length
-            case PutHead():
-                head = layout.head_bytes(item.version, item.body)
-                self.arguments += "put", self.key("r", item.scan_id), self.key("u", item.scan_id)
-                self.arguments += due_member(item.scan_id), head, *expiry(item), item.keep
-                self.arguments.append("" if item.due is None else item.due)
+                self.arguments += "room", self.key("i", item.tag), self.key("o", item.tag)
+                self.arguments.append(item.limit)
+            case Save():
+                logs = item.events if item.spec is None else (item.spec, *item.events)
+                self.arguments += "save", self.key("r", item.scan_id), self.key("d", item.scan_id)
+                self.arguments += self.key("u", item.scan_id), layout.due_member(item.scan_id)
+                self.arguments += *expiry(item), item.keep, "" if item.due is None else item.due
+                self.arguments.append(layout.head_bytes(item.version, item.body))
+                self.arguments += int(item.spec is not None), layout.pack_group(logs)
+                self.arguments += int(item.fresh), layout.pack_group(item.data)
                 self.arguments.append(self.channel(item.scan_id) if item.news else "")
-            case Append():
-                group = layout.pack_group(item.frames)
-                place = self.log(item.scan_id, item.part)
-                self.arguments += "append", place, item.part, len(item.frames), group
-                self.arguments += item.keep, int(item.fresh)
             case Point():
+                self.checks += self.key("q", item.tag), item.name, _POINTER
                 self.arguments += "point", self.key("q", item.tag), item.name
                 self.arguments += layout.short(item.scan_id), item.life, item.keep, item.mode
             case Enter():
-                keys = (self.key(kind, item.tag) for kind in "iol")
+                keys = [self.key(kind, item.tag) for kind in "io"]
+                self.checks += keys[0], layout.short(item.scan_id), _ENTRY
                 tail = layout.entry_tail(item.name, item.body)
                 self.arguments += "enter", *keys, layout.short(item.scan_id), tail
                 self.arguments += item.life, item.keep, item.order, item.most
             case Erase():
-                self.arguments += "erase", self.key("r", item.scan_id), self.key("d", item.scan_id)
-                self.arguments += self.key("u", item.scan_id), due_member(item.scan_id)
-                self.arguments += (self.key(kind, item.tag) for kind in "iolq")
+                self.arguments.append("erase")
+                self.arguments += (self.key(kind, item.scan_id, whatever=True) for kind in "rd")
+                self.arguments += self.key("u", item.scan_id), layout.due_member(item.scan_id)
+                self.arguments += (self.key(kind, item.tag) for kind in "ioq")
                 self.arguments += layout.short(item.scan_id), len(item.names), *item.names
                 self.arguments.append(self.channel(item.scan_id))
             case _:
                 assert_never(item)
 
 
-def expiry(change: PutHead) -> tuple[int, int]:
+def expiry(change: Save) -> tuple[int, int]:
     """Give when a head expires: an instant, and a time from its write on; the later one counts."""
     instant = max((time for time in change.expires if time >= 0), default=0)
     life = max((settle(time, 0) for time in change.expires if time < 0), default=0)
-    return (instant, life) if change.expires else (0, change.life)
+    return instant, life
 
 
 def apply_step(namespace: str, request: Apply) -> Run:
@@ -337,7 +374,8 @@ def apply_step(namespace: str, request: Apply) -> Run:
     draft.arguments.append(len(request.changes))
     for change in request.changes:
         draft.add(change)
-    arguments = ("".join(draft.kinds), *draft.arguments)
+    checks = (len(draft.checks) // 3, *draft.checks)
+    arguments = ("".join(draft.kinds), *checks, *draft.arguments)
     return Run(APPLY, tuple(draft.places), arguments, writes=True)
 
 

@@ -57,7 +57,7 @@ class Moment:
 
 def moment_of(key: str) -> Run:
     """Give the step that asks a server for its time, and nothing else."""
-    return Run(READ, (key,) * 4, ("live", 0, "{}", 0, ""))
+    return Run(READ, (key,), ("time",))
 
 
 Step = Run | Get | Spread | Keys | Moment

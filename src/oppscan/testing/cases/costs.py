@@ -11,10 +11,12 @@ from oppscan import (
     ScanState,
 )
 from oppscan.backends.base import StorageBackend
-from oppscan.ops import Append, Apply, Erase, PutHead, Resolve
+from oppscan.ops import Apply, Erase, Resolve, Save
 from oppscan.testing.cases.base import Cases
 from oppscan.testing.faults import Fault
 from oppscan.testing.world import World, outcome_of
+
+_FAR = 10**13  # an instant beyond every clock of a test
 
 
 class CostCases(Cases):
@@ -129,7 +131,7 @@ class CorruptCases(Cases):
         worker = world.worker()
         ticket = await world.start(worker)
         (start,) = [r for r in worker.store.requests if isinstance(r, Apply)]
-        (put,) = [c for c in start.changes if isinstance(c, PutHead)]
+        (put,) = [c for c in start.changes if isinstance(c, Save)]
         fields = msgspec.msgpack.decode(put.body)
         newer = msgspec.msgpack.encode([99, *fields[1:]])
         await _overwrite(world, worker.store, ticket.scan_id, newer)
@@ -142,7 +144,7 @@ class CorruptCases(Cases):
         worker = world.worker()
         ticket = await world.start(worker)
         (start,) = [r for r in worker.store.requests if isinstance(r, Apply)]
-        (put,) = [c for c in start.changes if isinstance(c, PutHead)]
+        (put,) = [c for c in start.changes if isinstance(c, Save)]
         fields = msgspec.msgpack.decode(put.body)
         await _overwrite(
             world, worker.store, ticket.scan_id, msgspec.msgpack.encode([*fields, "later"])
@@ -151,7 +153,7 @@ class CorruptCases(Cases):
 
 
 async def _overwrite(world: World, store: StorageBackend, scan_id: str, body: bytes) -> None:
-    put = PutHead(scan_id, "0" * 16, body, 100_000, 200_000, None)
+    put = Save(scan_id, "0" * 16, body, 200_000, None, (_FAR,))
     await world.request(store, Apply((), (put,)))
 
 
@@ -165,4 +167,5 @@ def _trier(claim: object, name: str):  # type: ignore[no-untyped-def]  # noqa: A
 
 def _written(request: object) -> int:
     changes = request.changes if isinstance(request, Apply) else ()
-    return sum(len(frame) for c in changes if isinstance(c, Append) for frame in c.frames)
+    saves = [change for change in changes if isinstance(change, Save)]
+    return sum(len(frame) for save in saves for frame in (*save.events, *save.data))
