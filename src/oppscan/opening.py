@@ -15,7 +15,7 @@ URL                              store
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from oppscan.backends.base import StorageBackend
 from oppscan.clock import IdSource, RandomIds
@@ -158,7 +158,7 @@ def _observer(item: object) -> Observer:
     if not callable(item):
         msg = f"observers must be functions of an Event, not {item!r}"
         raise InvalidInput(msg)
-    return item
+    return cast("Observer", item)
 
 
 def _fallback(item: Fallback) -> StorageBackend:

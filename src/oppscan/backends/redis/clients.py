@@ -21,6 +21,9 @@ import redis
 import redis.asyncio
 from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
 from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
+from redis.asyncio.connection import (
+    UnixDomainSocketConnection as AsyncUnixDomainSocketConnection,
+)
 from redis.asyncio.connection import parse_url as parse_async_url
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
@@ -54,7 +57,7 @@ HANDSHAKE: Final = 1.0
 _POOL: Final = CONCURRENCY * 2
 _AT_SOCKETS: Final = (
     redis.UnixDomainSocketConnection,
-    redis.asyncio.connection.UnixDomainSocketConnection,
+    AsyncUnixDomainSocketConnection,
 )
 _FOREVER: Final = 2**31
 DEADLINE: Final[ContextVar[float | None]] = ContextVar("DEADLINE", default=None)
