@@ -103,9 +103,9 @@ class Recovery:
     """A search for stalled scans to finish: until the limit is reached, or the list ends."""
 
     def __init__(self, limit: int) -> None:
-        self.left = check_count(limit, "limit")
-        self.wanted = limit  # how many to list
-        self.goes_on = True
+        self.left: int = check_count(limit, "limit")
+        self.wanted: int = limit  # how many to list
+        self.goes_on: bool = True
         self.finished: list[ScanStatus] = []
         self._seen: set[str] = set()
 
