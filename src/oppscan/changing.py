@@ -28,6 +28,7 @@ from oppscan.ops import (
     Erase,
     HeadIs,
     Purge,
+    Purged,
     Refused,
     Resolve,
     Room,
@@ -318,13 +319,6 @@ def _head_of(seen: Sighting) -> Head | None:
     return head
 
 
-def purge() -> Flow[int]:
-    """Drop what is kept no longer from the first store; count the scans that went."""
-    gone = 0
-    beyond = ""
-    while True:
-        reply = yield from ask(0, Purge(beyond=beyond))
-        gone += reply.scans
-        beyond = reply.beyond
-        if not reply.more:
-            return gone
+def purge(beyond: str) -> Flow[Purged]:
+    """Drop what is kept no longer from the first store: one bite, from where the last one ended."""
+    return (yield from ask(0, Purge(beyond=beyond)))

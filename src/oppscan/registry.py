@@ -243,8 +243,16 @@ class ScanRegistry(BaseRegistry):
         await self._run(self._operations.forget(scan_id, owner))
 
     async def purge(self) -> int:
-        """Drop what nobody may read any more, and count the scans that went."""
-        return await self._run(changing.purge())
+        """Drop what nobody may read any more, and count the scans that went.
+
+        O(owners), in bites that each end within ``op_timeout``.
+        """
+        bite = await self._run(changing.purge(""))
+        gone = bite.scans
+        while bite.more:
+            bite = await self._run(changing.purge(bite.beyond))
+            gone += bite.scans
+        return gone
 
     async def ping(self) -> float:
         """Give the seconds of one round trip to the store."""

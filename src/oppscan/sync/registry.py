@@ -245,8 +245,16 @@ class ScanRegistry(BaseRegistry):
         self._run(self._operations.forget(scan_id, owner))
 
     def purge(self) -> int:
-        """Drop what nobody may read any more, and count the scans that went."""
-        return self._run(changing.purge())
+        """Drop what nobody may read any more, and count the scans that went.
+
+        O(owners), in bites that each end within ``op_timeout``.
+        """
+        bite = self._run(changing.purge(""))
+        gone = bite.scans
+        while bite.more:
+            bite = self._run(changing.purge(bite.beyond))
+            gone += bite.scans
+        return gone
 
     def ping(self) -> float:
         """Give the seconds of one round trip to the store."""
