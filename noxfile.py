@@ -26,7 +26,7 @@ os.environ.setdefault("UV_PYTHON_DOWNLOADS", "never")
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 RUNNING = "{}.{}".format(*sys.version_info)
-IN_PARALLEL = ("-n", "2")  # for what measures nothing: neither coverage nor time
+IN_PARALLEL = ("-n", "2")  # half an hour on two cores is what CI may take
 OTHERS = [version for version in nox.project.python_versions(PYPROJECT) if version != RUNNING]
 
 
@@ -77,7 +77,7 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", "-m", "control", *IN_PARALLEL)
     session.run("pytest", "-m", "again", *IN_PARALLEL)
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", "-m", "not control and not again")
+    session.run("coverage", "run", "-m", "pytest", "-m", "not control and not again", *IN_PARALLEL)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
 
