@@ -9,7 +9,7 @@ Laws
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -105,10 +105,9 @@ def _from_record(seen: Sighting, now: int, query: Query, recent: Recent) -> Foun
     version, events = seen.head.version, "events" in query.parts
     known = recent.find(seen, events=events)
     if known is not None and now < known.expires_at and _owned(known.head, query):
-        spec = codec.decode_spec(seen.spec, seen.scan_id)
-        if spec is not None:
-            scan = Scan(seen.scan_id, version, known.head, now)
-            return Found(scan, spec, known.events, seen.data, decoded=known)
+        spec = cast("Spec", codec.decode_spec(seen.spec, seen.scan_id))  # or it was not the same
+        scan = Scan(seen.scan_id, version, known.head, now)
+        return Found(scan, spec, known.events, seen.data, decoded=known)
     head = codec.read_head(seen.head.body, seen.head.stamp, seen.scan_id)
     found = _read(seen, head, version, now, query)
     if isinstance(found, Found) and "spec" in query.parts:

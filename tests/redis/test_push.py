@@ -7,15 +7,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import redis.exceptions
 
 import oppscan.sync
 from oppscan import ScanNotFound, ScanRegistry, ScanStatus, Ticket, watching
 from oppscan.backends.redis import RedisBackend, bells
+from oppscan.clock import elapsed
 from oppscan.testing.faces import awaitable
 from tests.redis.asking import Asker
 from tests.redis.servers import Server, running, wait_until
@@ -255,6 +258,64 @@ def test_a_silent_server_holds_no_bell_up(silent: str, monkeypatch: pytest.Monke
         await store.aclose()
 
     asyncio.run(on_a_loop())
+
+
+class Wire:
+    """A connection that is lost when a test says so."""
+
+    is_connected = False
+
+    def __init__(self, fault: Exception | None = None) -> None:
+        self.fault = fault
+
+    def connect(self) -> None:
+        return None
+
+    def send_command(self, *_: object) -> None:
+        return None
+
+    def can_read(self, _: float) -> bool:
+        return True
+
+    def read_response(self, **_: object) -> Any:
+        raise self.fault or AssertionError
+
+    def disconnect(self) -> None:
+        return None
+
+
+def test_a_connection_that_cannot_be_made_holds_no_turn_and_no_bell() -> None:
+    def find() -> Any:
+        raise redis.exceptions.ConnectionError("no topology yet")
+
+    turns = threading.Semaphore(1)
+    bell = bells.ThreadBell(find, turns)
+    bell.wait(0.01)
+    assert not bell.listening
+    assert turns.acquire(blocking=False)
+
+    async def on_a_loop() -> None:
+        line = bells.Line(find, sharded=True)
+        bell = bells.LoopBell(lambda: (line, b"channel"))
+        await bell.wait(0.01)
+        assert not bell.listening
+        bell.close()
+
+    asyncio.run(on_a_loop())
+
+
+def test_a_connection_that_is_lost_before_it_listens_costs_the_pause() -> None:
+    fault = redis.exceptions.ConnectionError("lost")
+    bell = bells.ThreadBell(lambda: (Wire(fault), b"channel", False), threading.Semaphore(1))
+    began = elapsed()
+    bell.wait(0.05)
+    assert elapsed() - began >= 0.05
+    assert not bell.listening
+
+
+def test_nothing_is_sent_where_nothing_is_connected() -> None:
+    line = bells.Line(Wire, sharded=False)
+    asyncio.run(line._tell(Wire(), "SUBSCRIBE", b"channel"))  # redis-py would connect anew
 
 
 def test_a_bell_outlives_its_loop_quietly(valkey: Server) -> None:

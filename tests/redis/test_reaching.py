@@ -71,8 +71,10 @@ def test_loops_that_are_over_keep_no_connections(valkey: Server) -> None:
         for _ in range(20):
             asyncio.run(use())
         gc.collect()
-    wait_until(lambda: connections() <= before + 1, "closing")
-    asyncio.run(registry.aclose())
+        wait_until(lambda: connections() <= before + 1, "closing")
+        asyncio.run(registry.aclose())
+        gc.collect()
+    wait_until(lambda: connections() <= before, "closing the last one")
 
 
 def test_g7_who_was_replaced_is_not_told_that_it_wrote() -> None:

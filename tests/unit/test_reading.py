@@ -16,8 +16,10 @@ from oppscan import (
     ScanNotFound,
     StorageUnavailable,
     codec,
+    listing,
     reports,
 )
+from oppscan.backends.rows import Space
 from oppscan.ops import Apply, Resolve, Save
 from oppscan.sync import ScanRegistry
 from oppscan.testing import Fault, FaultyStore, lose
@@ -283,3 +285,13 @@ def test_forgetting_reaches_every_store_or_raises() -> None:
     old.store.always(Fault.FAIL)
     with pytest.raises(StorageUnavailable):
         registry.forget(again)
+
+
+def test_what_is_due_no_more_when_it_is_read_is_not_stalled() -> None:
+    shop = a_shop()
+    scan_id = shop.registry.start("ann", NAMES).scan_id
+    with shop.backend.transaction(1.0, write=False) as view:
+        seen = Space(view, "oppscan").sighting(scan_id[:16], scan_id, frozenset({"spec"}))
+    assert listing._stalled(seen, shop.clock.now()) is None  # noqa: SLF001 - a race, else
+    shop.clock.jump(POLICY.claim_within)
+    assert listing._stalled(seen, shop.clock.now()) is not None  # noqa: SLF001

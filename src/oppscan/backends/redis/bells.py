@@ -125,7 +125,7 @@ class Line:
         finally:
             if self._connection is connection:
                 self._connection = None
-            self._fall_silent()
+                self._fall_silent()
             if connection is not None:
                 with suppress(*FAULTS):
                     await connection.disconnect(nowait=True)

@@ -229,13 +229,17 @@ class RedisBackend(StorageBackend):
         loop = asyncio.get_running_loop()
         face = self._loops.get(loop)
         if face is None:
-            for other in [loop for loop in self._loops if loop.is_closed()]:
-                del self._loops[other]  # its connections held it, and it them
+            self._leave_closed_loops()
             client = self._own_or_given(_ASYNC, clients.make_async, "redis.asyncio")
             own = client not in self._given
             face = AsyncFace(client, self._time, own=own, confirm=self._confirm)
             self._loops[loop] = face
         return face
+
+    def _leave_closed_loops(self) -> None:
+        """Let go of what loops had that are over: their connections held them, and they those."""
+        for loop in [loop for loop in self._loops if loop.is_closed()]:
+            del self._loops[loop]
 
     def _blocking_face(self, timeout: float = -1) -> BlockingFace:
         if (face := self._face) is not None:
@@ -277,6 +281,7 @@ class RedisBackend(StorageBackend):
     async def aclose(self) -> None:
         """Close what is ours, of this event loop and of the blocking face."""
         face = self._loops.pop(asyncio.get_running_loop(), None)
+        self._leave_closed_loops()
         if face is not None:
             with suppress(*faults.FAULTS):
                 await face.aclose()
