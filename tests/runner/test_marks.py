@@ -93,7 +93,11 @@ class ByName:
     def __call__(self, *, more: object) -> None: ...
 
 
-@pytest.mark.parametrize("call", [_two, _by_name, Two(), ByName()], ids=str)
+@pytest.mark.parametrize(
+    "call",
+    [_two, _by_name, Two(), ByName()],
+    ids=["function", "by name", "object", "object by name"],
+)
 def test_a_strategy_that_wants_more_than_a_context_is_refused_at_once(call: Any) -> None:
     with pytest.raises(InvalidInput, match="ScanContext, or nothing"):
         Strategy("it", call)
