@@ -15,6 +15,7 @@ from oppscan import (
     ClaimLost,
     InvalidInput,
     MemoryBackend,
+    Page,
     ScanAlreadyClaimed,
     ScanFinished,
     ScanNotFound,
@@ -22,7 +23,9 @@ from oppscan import (
     TTLPolicy,
 )
 from oppscan.ops import Apply
-from oppscan.testing import Fault, FaultyStore
+from oppscan.testing import Fault, FaultyStore, ManualClock
+from oppscan.testing.faces import awaitable
+from oppscan.testing.world import FACES, Face
 from tests.unit.made import SCAN_ID
 
 QUICK = TTLPolicy(lease=0.2, near_ttl=10)
@@ -339,3 +342,20 @@ async def test_what_is_asked_wrongly_is_refused(registry: oppscan.ScanRegistry) 
     await registry.forget(SCAN_ID)
     with pytest.raises(ScanNotFound):
         await registry.status("x")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("face", FACES)
+async def test_g12_purging_takes_as_many_bites_as_there_are(face: Face) -> None:
+    clock = ManualClock()
+    store = FaultyStore(MemoryBackend(clock))
+    registry = oppscan.ScanRegistry(store)
+    if face == "blocking":
+        registry = awaitable(oppscan.sync.ScanRegistry(store), clock)
+    for number in range(300):
+        await registry.start("ann", ["alpha"], key=str(number))
+    clock.jump(10 * 3600)
+    store.reset()
+    assert await registry.purge() == 300
+    assert store.counts["Purge"] > 1
+    assert await registry.history("ann") == Page(())

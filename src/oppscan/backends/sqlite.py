@@ -181,26 +181,22 @@ class SQLiteBackend(TransactionalBackend):
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Bring the file to our schema, or refuse it; one that is there already is only read."""
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (ours,) = connection.execute("PRAGMA application_id").fetchone()
-        if (version, ours) == (SCHEMA_VERSION, APPLICATION_ID):
+        if _marks(connection) == (SCHEMA_VERSION, APPLICATION_ID):
             return
-        connection.execute("BEGIN IMMEDIATE")  # several processes may begin at once
+        connection.execute("BEGIN IMMEDIATE")
         try:
-            version = self._version(connection)
-            if version < SCHEMA_VERSION:
-                for statement in _SCHEMA.split(";"):
-                    connection.execute(statement)
+            self._refuse_foreign(connection)
+            for statement in _SCHEMA.split(";"):  # for the second of two at once, nothing new
+                connection.execute(statement)
             connection.execute("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):
                 connection.rollback()
             raise
 
-    def _version(self, connection: sqlite3.Connection) -> int:
-        """Give the file's schema version; refuse what is not ours, or newer than we know."""
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (ours,) = connection.execute("PRAGMA application_id").fetchone()
+    def _refuse_foreign(self, connection: sqlite3.Connection) -> None:
+        """Refuse a file that is not ours, or newer than we know."""
+        version, ours = _marks(connection)
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if tables and ours != APPLICATION_ID:
             msg = f"{self.path} is another program's database; give oppscan a file of its own"
@@ -211,7 +207,6 @@ class SQLiteBackend(TransactionalBackend):
                 "upgrade oppscan, or give it another file"
             )
             raise StorageMisconfigured(msg)
-        return int(version)
 
     def _use_wal(self, connection: sqlite3.Connection, deadline: float) -> None:
         """Switch to the write-ahead log; SQLite does not wait for its turn here, so we do."""
@@ -239,6 +234,13 @@ class SQLiteBackend(TransactionalBackend):
             if code == sqlite3.SQLITE_CORRUPT:
                 raise CorruptRecord(msg) from error
             raise _FAULTS.get(code, StorageUnavailable)(msg) from error
+
+
+def _marks(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Give a file's schema version, and whose it is."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (ours,) = connection.execute("PRAGMA application_id").fetchone()
+    return version, ours
 
 
 class _Place:
