@@ -72,7 +72,7 @@ def test_g9_a_live_equal_scan_is_joined_and_waited_for(rig: Rig, steps: Steps) -
     steps.go.set()
     assert first.result(PATIENCE).scan_id == second.result(PATIENCE).scan_id
     assert second.result().state is ScanState.COMPLETE
-    assert steps.ran == ["quick", "waits"]
+    assert sorted(steps.ran) == ["quick", "waits"]
 
 
 def test_reuse_says_whether_a_scan_is_joined(rig: Rig, steps: Steps) -> None:
@@ -81,7 +81,7 @@ def test_reuse_says_whether_a_scan_is_joined(rig: Rig, steps: Steps) -> None:
     assert steps.runner().run(reuse=Reuse.fresh(60)) == first
     assert steps.runner().run(reuse=Reuse.NEVER).scan_id != first.scan_id
     assert steps.runner().run(key="mine").key == "mine"
-    assert steps.ran == ["quick", "waits"] * 3
+    assert sorted(steps.ran) == ["quick"] * 3 + ["waits"] * 3
 
 
 def test_g13_a_joined_stalled_scan_is_resumed(rig: Rig, steps: Steps) -> None:
@@ -249,7 +249,7 @@ def test_closing_releases_what_does_not_end_in_time(rig: Rig, steps: Steps) -> N
     assert (status.state, status.stalled) == (ScanState.RUNNING, True)
     steps.go.set()
     assert steps.runner().resume(scan_id).state is ScanState.COMPLETE
-    assert steps.ran == ["quick", "waits", "waits"]
+    assert sorted(steps.ran) == ["quick", "waits", "waits"]
 
 
 def test_closing_releases_also_what_somebody_waits_for(rig: Rig, steps: Steps) -> None:
@@ -335,7 +335,7 @@ def test_cancelling_the_task_that_awaits_run_releases_the_scan(async_rig: Rig) -
     assert (status.state, status.stalled) == (ScanState.RUNNING, True)
     steps.go.set()
     assert steps.runner().run().scan_id == status.scan_id
-    assert steps.ran == ["quick", "waits", "waits"]
+    assert sorted(steps.ran) == ["quick", "waits", "waits"]
 
 
 def test_ctrl_c_releases_the_scan_and_is_raised_again(blocking_rig: Rig) -> None:
