@@ -86,7 +86,7 @@ def tests(session: nox.Session) -> None:
 def compat(session: nox.Session) -> None:
     """The tests on the other supported Pythons, of Redis on a fake; arguments go to pytest."""
     install(session, "test", project=".[all]")
-    session.run("pytest", *(session.posargs or ["-m", "not control and not server", *IN_PARALLEL]))
+    session.run("pytest", *(session.posargs or ["-m", "not control and not server"]))
 
 
 @nox.session
